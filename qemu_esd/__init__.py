@@ -1,0 +1,1 @@
+"""qemu-esd: local disks that behave as one emulated shared storage device."""

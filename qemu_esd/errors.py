@@ -1,0 +1,92 @@
+"""Every error a user can meet, grouped by what the caller can do about it.
+
+An error carries *what* failed, on which *host*, and a *hint* that names the next command.
+The exit status of the command line is a field of the class, so nobody maps it a second time.
+"""
+
+from __future__ import annotations
+
+
+class EsdError(Exception):
+    """Base of all errors of qemu-esd. `exit_status` as in the contract: 1, 2, 3 or 4."""
+
+    exit_status = 1
+
+    def __init__(self, what: str, *, host: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.host = host
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.what}" if self.host else self.what
+
+
+class UsageError(EsdError):
+    """The words of the command are wrong. Nothing was touched."""
+
+    exit_status = 2
+
+
+class RefusedError(EsdError):
+    """The command is right, the world is not; nothing was touched on any host."""
+
+    exit_status = 3
+
+
+class HostError(RefusedError):
+    """A host cannot be reached, or a program that we need there is missing."""
+
+
+class HostKeyError(HostError):
+    """The host's ssh key is unknown or has changed."""
+
+
+class CommandFailedError(EsdError):
+    """A program on a host ended with an error. `status` is its exit status, `stderr` its last words."""
+
+    def __init__(
+        self, argv: tuple[str, ...], status: int | None, stderr: str, *, host: str | None = None
+    ) -> None:
+        last = stderr.strip().splitlines()[-1:] or [f"exit status {status}"]
+        super().__init__(f"{argv[0]} failed: {last[0]}", host=host)
+        self.argv = argv
+        self.status = status
+        self.stderr = stderr
+
+
+class QemuError(EsdError):
+    """QEMU (or its storage daemon) answered a command with an error. `command` and `reason` are its words."""
+
+    def __init__(self, command: str, reason: str, *, host: str | None = None, hint: str | None = None) -> None:
+        super().__init__(f"QEMU refused {command}: {reason}", host=host, hint=hint)
+        self.command = command
+        self.reason = reason
+
+
+class QemuGoneError(EsdError):
+    """The monitor's peer went away, or never spoke."""
+
+
+class MonitorBusyError(RefusedError):
+    """The QMP socket takes one client at a time, and somebody else is that client."""
+
+
+class TimedOutError(EsdError):
+    """Something that must happen within a bound did not. `seconds` is the bound."""
+
+    def __init__(self, what: str, seconds: float, *, host: str | None = None, hint: str | None = None) -> None:
+        super().__init__(f"{what} did not happen within {seconds:g} s", host=host, hint=hint)
+        self.seconds = seconds
+
+
+class RolledBackError(EsdError):
+    """The migration failed before the commit; the guest runs where it ran before."""
+
+    exit_status = 1
+
+
+class UnfinishedError(EsdError):
+    """The migration is committed, the guest runs on the target, and something is left to do."""
+
+    exit_status = 4

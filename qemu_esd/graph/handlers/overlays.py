@@ -1,0 +1,30 @@
+"""What the handlers' overlays have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qemu_esd.graph import names, nodes
+from qemu_esd.model.disk import Image
+
+Node = dict[str, Any]
+
+
+def overlay(suid: str, member: Image, backing: str) -> Node:
+    """The member on the target, opened over the node `backing` whatever its header says.
+
+    Discards are ignored while data is missing: a discard that races with an allocating write corrupts a qcow2
+    (7.2.22 and 10.2.2).
+    """
+    return {
+        "driver": "qcow2",
+        "node-name": names.overlay(suid),
+        "file": {**nodes.file_node(member), "node-name": names.file(suid)},
+        "discard": "ignore",
+        "backing": backing,
+    }
+
+
+def copy_on_read(suid: str) -> Node:
+    """The filter that keeps in the overlay what is read through it. Without `bottom`: that option hides errors."""
+    return {"driver": "copy-on-read", "node-name": names.copy_on_read(suid), "file": names.overlay(suid)}

@@ -1,0 +1,90 @@
+"""Names of everything that we make in a QEMU or a storage daemon, derived from SUID and migration id.
+
+Because they are derived, "does it exist?" has an answer after a crash. Node names end at 31 characters in QEMU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,19}")
+
+
+def node(suid: str, role: str) -> str:
+    """The node of a device in one role ("ovl", "cor", "nbd" …), at most 31 characters."""
+    slug = suid if _PLAIN.fullmatch(suid) else hashlib.sha256(suid.encode()).hexdigest()[:16]
+    return f"esd-{slug}-{role}"
+
+
+def overlay(suid: str) -> str:
+    """The qcow2 that holds what is local."""
+    return node(suid, "ovl")
+
+
+def file(suid: str) -> str:
+    """The overlay's file: named, because a reopen of the overlay has to name it."""
+    return node(suid, "file")
+
+
+def copy_on_read(suid: str) -> str:
+    """The filter above the overlay that keeps what is read."""
+    return node(suid, "cor")
+
+
+def remote(suid: str) -> str:
+    """The NBD client that reads what is not local."""
+    return node(suid, "nbd")
+
+
+def remote_writable(suid: str) -> str:
+    """The NBD client of a disk without local space, once it may write."""
+    return node(suid, "rw")
+
+
+def absent(suid: str) -> str:
+    """The node that fails reads (handler miss)."""
+    return node(suid, "miss")
+
+
+def served(suid: str) -> str:
+    """In a path handler: the node that is exported, whatever lies below it."""
+    return node(suid, "srv")
+
+
+def image(suid: str) -> str:
+    """In a path handler: the image taken over from the source QEMU."""
+    return node(suid, "img")
+
+
+def proxy(suid: str) -> str:
+    """In a path handler: the NBD client of the source QEMU."""
+    return node(suid, "up")
+
+
+def sink(suid: str) -> str:
+    """Where the background move's mirror throws away what it has read through the copy-on-read filter."""
+    return node(suid, "sink")
+
+
+def move_job(suid: str) -> str:
+    return node(suid, "move")
+
+
+def detach_job(suid: str) -> str:
+    return node(suid, "end")
+
+
+def export_id(suid: str, role: str) -> str:
+    """Exports have ids in a name space of their own."""
+    return node(suid, role)
+
+
+def credentials(migration: str) -> str:
+    """The TLS object for a migration's link."""
+    return f"esd-tls-{migration}"
+
+
+def incoming_credentials(migration: str) -> str:
+    """The TLS object for the RAM stream, in the target QEMU (the link's one is a client, this one a server)."""
+    return f"esd-ram-{migration}"

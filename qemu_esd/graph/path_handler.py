@@ -1,0 +1,93 @@
+"""The command lines and nodes of a path handler (qemu-storage-daemon) in its two stages.
+
+    proxy   target ──TLS──▶ export ▶ served (raw) ▶ NBD client ──unix──▶ source QEMU
+    image   target ──TLS──▶ export ▶ served (raw) ▶ image, fenced
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from qemu_esd.graph import names, nodes
+from qemu_esd.model.disk import Endpoint, Link, PlainTcp, TlsTcp, UnixPath, link_of
+from qemu_esd.model.record import LinkMember
+
+Node = dict[str, Any]
+
+
+def served(member: LinkMember, below: str) -> Node:
+    """The exported node over `below`; with its node-name it is also the argument of a reopen."""
+    return {
+        "driver": "raw",
+        "node-name": names.served(member.suid),
+        "file": below,
+        "read-only": not member.writable,
+    }
+
+
+def proxy(member: LinkMember, source_socket: str) -> Node:
+    """The NBD client of the source QEMU, which exports each device under its SUID."""
+    return nodes.link(names.proxy(member.suid), Link(UnixPath(source_socket), member.suid))
+
+
+def taken(member: LinkMember) -> tuple[Node, ...]:
+    """The device's chain as the path handler opens it after the switchover, bottom first."""
+    return nodes.fenced(names.image(member.suid), member.chain, read_only=not member.writable)
+
+
+def proxy_argv(members: Iterable[LinkMember], listen: Endpoint, monitor: str, source_socket: str) -> tuple[str, ...]:
+    """The path handler before the switchover: it asks the source QEMU."""
+    rows = [(member, (proxy(member, source_socket),), names.proxy(member.suid)) for member in members]
+    return _argv(rows, listen, monitor)
+
+
+def image_argv(members: Iterable[LinkMember], listen: Endpoint, monitor: str) -> tuple[str, ...]:
+    """The path handler after the handover: it holds the images itself. This is what a restart runs."""
+    rows = [(member, taken(member), names.image(member.suid)) for member in members]
+    return _argv(rows, listen, monitor)
+
+
+def _argv(rows: list[tuple[LinkMember, tuple[Node, ...], str]], listen: Endpoint, monitor: str) -> tuple[str, ...]:
+    words = ["qemu-storage-daemon"]
+    words += ["--chardev", f"socket,id=control,path={monitor},server=on,wait=off", "--monitor", "chardev=control"]
+    for credentials in _credentials([member for member, _, _ in rows], listen):
+        words += ["--object", json.dumps(credentials)]
+    for member, below, name in rows:
+        for node in (*below, served(member, name)):
+            words += ["--blockdev", json.dumps(node)]
+    words += ["--nbd-server", _listen(listen)]
+    for member, _, _ in rows:
+        words += ["--export", json.dumps(export(member))]
+    return tuple(words)
+
+
+def _credentials(members: list[LinkMember], listen: Endpoint) -> list[Node]:
+    # A member whose own data is partly further upstream reads it with the key of that earlier migration.
+    upstream = [link.endpoint for member in members if (link := link_of(member.chain))]
+    objects = [nodes.tls_object(listen, "server"), *(nodes.tls_object(endpoint, "client") for endpoint in upstream)]
+    return list({node["id"]: node for node in objects if node}.values())
+
+
+def _listen(endpoint: Endpoint) -> str:
+    limit = "max-connections=16"
+    match endpoint:
+        case TlsTcp(address, port):
+            creds = names.credentials(nodes.migration_of(endpoint))
+            return f"addr.type=inet,addr.host={address},addr.port={port},tls-creds={creds},{limit}"
+        case PlainTcp(address, port):
+            return f"addr.type=inet,addr.host={address},addr.port={port},{limit}"
+        case UnixPath(path):
+            return f"addr.type=unix,addr.path={path},{limit}"
+
+
+def export(member: LinkMember) -> Node:
+    """The export of a served device under its random name."""
+    return {
+        "type": "nbd",
+        "id": names.served(member.suid),
+        "node-name": names.served(member.suid),
+        "name": member.export,
+        "writable": member.writable,
+    }

@@ -1,0 +1,203 @@
+"""Bare guests: start one on a host, list them, let them stop, read what their console said."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from qemu_esd.errors import CommandFailedError, QemuGoneError, RefusedError, TimedOutError
+from qemu_esd.hosts import accel, facts, files, qemu_img, service
+from qemu_esd.hosts.base import Host
+from qemu_esd.hosts.base import run as run_program
+from qemu_esd.hosts.connect import Hosts
+from qemu_esd.hypervisors import bare, processes, records
+from qemu_esd.hypervisors.cmdline.build import bare_argv
+from qemu_esd.hypervisors.cmdline.disk_spec import GuestDisk
+from qemu_esd.hypervisors.cmdline.sockets import Console, QmpSocket
+from qemu_esd.hypervisors.cmdline.spec import GuestSpec
+from qemu_esd.journal import registry
+from qemu_esd.model.host import HostPaths, guest_sockets
+from qemu_esd.model.record import GuestRecord
+from qemu_esd.model.suid import suid_of
+from qemu_esd.model.vm import QemuProcess
+from qemu_esd.phases import places
+from qemu_esd.qmp import machine
+from qemu_esd.qmp.session import open_session
+
+BINARY = "qemu-system-x86_64"
+STOP_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A QEMU on a host; `ours` if we know it by its record."""
+
+    host: str
+    name: str
+    pid: int
+    ours: bool
+
+
+async def run(hosts: Hosts, spec: GuestSpec, host_name: str) -> None:
+    """Start a guest that survives our exit. Raises RefusedError before anything is touched, or what QEMU says."""
+    host = await hosts.get(host_name)
+    here = await facts.look(host)
+    await _check_free(host, here.paths, spec.name)
+    for disk in spec.disks:
+        await _check_image(host, disk)
+    spec = _identified(spec)
+    await _start(host, here.paths, spec, await accel.choose(host, here.paths))
+    registry.remember(spec.name, host_name)
+
+
+async def _check_free(host: Host, paths: HostPaths, name: str) -> None:
+    running = await processes.find(host, name)
+    if running is not None:
+        raise RefusedError(f"a guest called {name} runs there (pid {running.pid})", host=host.name, hint="choose another name")
+    record = await records.guest(host, paths, name)
+    if record is not None and record.moved_to is not None:
+        hint = f"bring it back: qemu-esd migrate {name} {host.name}; or forget it: qemu-esd vm forget {name}"
+        raise RefusedError(f"{name} has moved to {record.moved_to}", host=host.name, hint=hint)
+
+
+async def _check_image(host: Host, disk: GuestDisk) -> None:
+    """The image is there and of the format that was said."""
+    if not await files.existing(host, disk.path):
+        moved = [name for name in await files.listing(host, disk.path.rsplit("/", 1)[0]) if name.startswith(f"{disk.path.rsplit('/', 1)[1]}.moved-")]
+        hint = f"its guest has moved away and left {moved[0]}" if moved else "give the path as it is on that host"
+        raise RefusedError(f"there is no image {disk.path}", host=host.name, hint=hint)
+    try:
+        await qemu_img.virtual_size(host, disk.path, disk.format)
+    except CommandFailedError as error:
+        raise RefusedError(
+            f"{disk.path} is not a {disk.format} image that can be opened",
+            host=host.name,
+            hint="name its format: --disk FILE,format=raw or format=qcow2",
+        ) from error
+
+
+def _identified(spec: GuestSpec) -> GuestSpec:
+    """Every disk gets a serial that is its SUID, so that the guest sees the same identity on every host."""
+    disks = tuple(
+        replace(disk, serial=disk.serial or suid_of(spec.name, disk.id, wwn=disk.wwn)) for disk in spec.disks
+    )
+    return replace(spec, disks=disks, uuid=spec.uuid or str(uuid.uuid4()))
+
+
+async def _start(host: Host, paths: HostPaths, spec: GuestSpec, accelerator: str) -> None:
+    sockets, unit = guest_sockets(paths, spec.name), places.guest_unit_name(spec.name)
+    monitors = (
+        QmpSocket("esd-control", sockets.control),
+        QmpSocket("esd-observe", sockets.observe),
+        QmpSocket("esd-user", sockets.user),
+    )
+    argv = bare_argv(
+        spec,
+        binary=BINARY,
+        machine_type=spec.machine or await _newest_q35(host),
+        accel=accelerator,
+        monitors=monitors,
+        console=Console("esd-console", sockets.console, paths.console_log(spec.name, 0)),
+    )
+    await files.make_folders(host, paths.vm_state(spec.name), paths.vm_run(spec.name))
+    # Its disks are described by QEMU itself as long as nothing of them is elsewhere.
+    await records.write_guest(host, paths, GuestRecord(spec.name, spec.uuid or "", 0, ()))
+    try:
+        await service.start_ready(host, service.Service(unit, paths.unit(unit), argv), sockets.control)
+    except BaseException:
+        await _clear(host, paths, spec.name)
+        raise
+
+
+async def _clear(host: Host, paths: HostPaths, name: str) -> None:
+    """Nothing is left of a guest: neither process nor folders nor record. Its images are the user's."""
+    unit = places.guest_unit_name(name)
+    await service.stop(host, paths.unit(unit), unit)
+    await files.remove_tree(host, paths.vm_run(name))
+    await files.remove_tree(host, paths.vm_state(name))
+
+
+async def _newest_q35(host: Host) -> str:
+    """What the alias q35 means to this host's QEMU: a guest must keep its versioned type wherever it goes."""
+    done = await run_program(host, (BINARY, "-machine", "help"))
+    for line in done.text.splitlines():
+        if line.startswith("q35 ") and "(alias of " in line:
+            return line.rsplit("(alias of ", 1)[1].split(")")[0]
+    raise RefusedError("its QEMU has no machine type q35", host=host.name, hint="name one: --machine TYPE")
+
+
+async def list_all(hosts: Hosts, host_names: Iterable[str]) -> list[Seen]:
+    """Every QEMU that runs on these hosts."""
+    seen = []
+    for name in host_names:
+        host = await hosts.get(name)
+        paths = (await facts.look(host)).paths
+        for process in await processes.find_all(host):
+            record = await records.guest(host, paths, process.name) if process.name else None
+            seen.append(Seen(name, process.name or "?", process.pid, record is not None))
+    return seen
+
+
+async def stop(hosts: Hosts, name: str, host_name: str) -> None:
+    """Ask the guest to shut down and wait until its QEMU has ended. Its images, record and console log stay."""
+    host, paths, process = await _running(hosts, name, host_name)
+    async with open_session(host, bare.monitor_of(host_name, process, paths), name) as qemu:
+        with qemu.listening("SHUTDOWN") as events:
+            await machine.power_down(qemu)
+            try:
+                await events.wait(lambda _: True, STOP_SECONDS, f"the shutdown of {name}")
+            except QemuGoneError:
+                pass
+            except TimedOutError as error:
+                raise TimedOutError(
+                    f"the shutdown of {name}", STOP_SECONDS, host=host_name, hint=f"qemu-esd vm stop --force {name}"
+                ) from error
+        await qemu.closed()
+    await _tidy(host, paths, name)
+
+
+async def kill(hosts: Hosts, name: str, host_name: str) -> None:
+    """End the guest's QEMU now, as if the power had gone; QEMU itself flushes its images."""
+    host, paths, process = await _running(hosts, name, host_name)
+    async with open_session(host, bare.monitor_of(host_name, process, paths), name) as qemu:
+        await qemu.quit()
+        await qemu.closed()
+    await _tidy(host, paths, name)
+
+
+async def _running(hosts: Hosts, name: str, host_name: str) -> tuple[Host, HostPaths, QemuProcess]:
+    host = await hosts.get(host_name)
+    paths = (await facts.look(host)).paths
+    process = await processes.find(host, name)
+    if process is None:
+        raise RefusedError(f"{name} does not run", host=host_name, hint="see: qemu-esd vm list")
+    return host, paths, process
+
+
+async def _tidy(host: Host, paths: HostPaths, name: str) -> None:
+    unit = places.guest_unit_name(name)
+    await service.stop(host, paths.unit(unit), unit)
+    await files.remove_tree(host, paths.vm_run(name))
+
+
+async def forget(hosts: Hosts, name: str, host_names: Iterable[str]) -> None:
+    """Remove records and console logs of a guest that runs nowhere. Its images stay."""
+    for host_name in host_names:
+        host = await hosts.get(host_name)
+        if await processes.find(host, name) is not None:
+            raise RefusedError(f"{name} runs", host=host_name, hint=f"qemu-esd vm stop {name}")
+        await _clear(host, (await facts.look(host)).paths, name)
+    registry.forget(name)
+
+
+async def console_log(hosts: Hosts, name: str, host_names: Iterable[str]) -> bytes:
+    """The serial output recorded so far, on whichever hosts the guest ran, in the order of its switchovers."""
+    parts: dict[str, bytes] = {}
+    for host_name in dict.fromkeys(host_names):
+        host = await hosts.get(host_name)
+        folder = (await facts.look(host)).paths.vm_state(name)
+        for file in await files.listing(host, folder):
+            if file.startswith("console.") and file.endswith(".log"):
+                parts[file] = await files.read(host, f"{folder}/{file}") or b""
+    return b"".join(parts[file] for file in sorted(parts))

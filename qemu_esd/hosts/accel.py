@@ -1,0 +1,36 @@
+"""The accelerator of a host: by a probe that really runs a guest, remembered until the host boots again."""
+
+from __future__ import annotations
+
+from qemu_esd.graph.accel import PROBE_ROM, PROBE_SECONDS, probe_argv
+from qemu_esd.graph.accel import choose as chosen
+from qemu_esd.hosts import files
+from qemu_esd.hosts.base import Host, shell
+from qemu_esd.model.host import HostPaths
+
+QEMU = "qemu-system-x86_64"
+
+_KEY = 'cat /proc/sys/kernel/random/boot_id; "$1" --version | head -n 1'
+
+
+async def choose(host: Host, paths: HostPaths) -> str:
+    """"kvm" where a guest really runs with it, else "tcg"."""
+    key = (await shell(host, _KEY, QEMU)).text
+    path = f"{paths.state}/accel"
+    known = (await files.read(host, path) or b"").decode().partition("\n")
+    if known[2] == key:
+        return known[0]
+    accel = await _probe(host, f"{paths.state}/probe.rom")
+    await files.write(host, path, f"{accel}\n{key}".encode())
+    return accel
+
+
+async def _probe(host: Host, rom: str) -> str:
+    """A device node proves nothing: only a guest that comes to its end does."""
+    if not await files.existing(host, "/dev/kvm"):
+        return "tcg"
+    await files.write(host, rom, PROBE_ROM)
+    done = await host.attempt(("timeout", "-k", "1", str(PROBE_SECONDS), *probe_argv(QEMU, rom)))
+    await files.remove(host, rom)
+    # timeout(1) ends with 124 when it had to kill.
+    return chosen(None if done.status in (124, 137) else done.status)

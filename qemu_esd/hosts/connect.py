@@ -1,0 +1,57 @@
+"""From a name to an open host: `local`, a lab host, or whatever `ssh NAME` understands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from qemu_esd.errors import UsageError
+from qemu_esd.hosts import lab
+from qemu_esd.hosts.base import Host
+from qemu_esd.hosts.local import LocalHost
+from qemu_esd.hosts.ssh import open_configured, open_target
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@%-]*")
+
+
+def check_host_name(name: str) -> None:
+    """Raises UsageError for a name that no ssh destination can have (so that none is taken for an option)."""
+    if not _HOST_NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is not a host name", hint="use what you would give to ssh, a lab host, or local")
+
+
+@asynccontextmanager
+async def open_host(name: str) -> AsyncIterator[Host]:
+    """The host called `name`, open until the context ends. Raises HostError, HostKeyError, UsageError."""
+    check_host_name(name)
+    if name == "local":
+        yield LocalHost()
+        return
+    lab_host = lab.find(name)
+    if lab_host is None:
+        async with open_configured(name) as host:
+            yield host
+    else:
+        async with open_target(name, lab_host.ssh_target(), lab.open_socket(lab_host)) as host:
+            yield host
+
+
+class Hosts:
+    """Hosts by name, each opened once and kept open until the stack they live in ends."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._open: dict[str, Host] = {}
+
+    async def get(self, name: str) -> Host:
+        if name not in self._open:
+            self._open[name] = await self._stack.enter_async_context(open_host(name))
+        return self._open[name]
+
+
+@asynccontextmanager
+async def open_hosts() -> AsyncIterator[Hosts]:
+    """A collection of hosts that are closed together."""
+    async with AsyncExitStack() as stack:
+        yield Hosts(stack)

@@ -1,0 +1,57 @@
+"""Files on a host. Everything that we make is 0600 in 0700 folders."""
+
+from __future__ import annotations
+
+from qemu_esd.hosts.base import Host, shell
+
+_WRITE = 'umask 077; mkdir -p -- "$(dirname -- "$1")"; cat >"$1.new"; sync -- "$1.new"; mv -f -- "$1.new" "$1"'
+
+
+async def write(host: Host, path: str, data: bytes) -> None:
+    """Write `data` to `path` (0600) so that a kill leaves the old content or the new, never a part."""
+    await shell(host, "set -e; " + _WRITE, path, stdin=data)
+
+
+async def read(host: Host, path: str) -> bytes | None:
+    """The content of `path`, or None if there is no such file."""
+    done = await shell(host, 'if [ -e "$1" ]; then printf +; cat -- "$1"; fi', path)
+    return done.stdout[1:] if done.stdout else None
+
+
+async def make_folders(host: Host, *paths: str) -> None:
+    """Make folders (0700) with their parents."""
+    await shell(host, 'umask 077; mkdir -p -- "$@" && chmod 700 -- "$@"', *paths)
+
+
+async def remove(host: Host, path: str) -> None:
+    """Remove a file; gone already is fine."""
+    await shell(host, 'rm -f -- "$1"', path)
+
+
+async def remove_tree(host: Host, path: str) -> None:
+    """Remove a folder with what is in it; gone already is fine."""
+    await shell(host, 'rm -rf -- "$1"', path)
+
+
+async def rename(host: Host, old: str, new: str) -> None:
+    """Rename a file; already renamed is fine, a new name that is taken is not."""
+    script = 'if [ -e "$1" ]; then [ ! -e "$2" ] || { echo "$2 is there already" >&2; exit 1; }; mv -- "$1" "$2"; fi; sync -- "$2"'
+    await shell(host, script, old, new)
+
+
+async def existing(host: Host, *paths: str) -> frozenset[str]:
+    """Which of `paths` exist."""
+    done = await shell(host, 'for p; do if [ -e "$p" ]; then printf "%s\\0" "$p"; fi; done', *paths)
+    return frozenset(done.text.split("\0")[:-1])
+
+
+async def listing(host: Host, folder: str) -> tuple[str, ...]:
+    """The names in `folder`, sorted; a missing folder is empty."""
+    done = await shell(host, 'if [ -d "$1" ]; then cd -- "$1" && for f in *; do if [ -e "$f" ]; then printf "%s\\0" "$f"; fi; done; fi', folder)
+    return tuple(sorted(done.text.split("\0")[:-1]))
+
+
+async def free_bytes(host: Host, folder: str) -> int:
+    """Free bytes on the file system that `folder` is on or will be on."""
+    script = 'p=$1; while [ ! -e "$p" ]; do p=$(dirname -- "$p"); done; df -B1 --output=avail -- "$p" | tail -n 1'
+    return int((await shell(host, script, folder)).text)

@@ -1,0 +1,79 @@
+"""From this machine to the sshd of a lab host: through the switch's namespace, while we stay in our own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from qemu_esd.errors import HostError, TimedOutError
+from qemu_esd.hosts.lab.process import START_SECONDS, Process, readable
+from qemu_esd.hosts.lab.state import SSH_PORT, LabHost, load
+from qemu_esd.hosts.netns import connect_in
+from qemu_esd.hosts.ssh import SshHost, open_target
+
+_CONNECT_SECONDS = 5.0
+_RETRY_SECONDS = 0.01
+
+
+def open_socket(host: LabHost) -> socket.socket:
+    """A connected, non-blocking TCP socket to the host's sshd. Raises HostError if there is no answer."""
+    lab = load(host.root)
+    if lab is None or lab.switch is None or not host.running:
+        raise HostError("this lab host does not run", host=host.name, hint="qemu-esd lab up")
+    try:
+        return _connect(lab.switch, host, _CONNECT_SECONDS)
+    except OSError as error:
+        raise HostError(
+            f"its sshd cannot be reached: {error}", host=host.name, hint="qemu-esd lab status"
+        ) from error
+
+
+@asynccontextmanager
+async def connect(host: LabHost) -> AsyncIterator[SshHost]:
+    """The lab host, open for commands until the context ends."""
+    async with open_target(host.name, host.ssh_target(), open_socket(host)) as opened:
+        yield opened
+
+
+def answers(switch: Process, host: LabHost, seconds: float) -> bool:
+    """Whether the host's sshd says within `seconds` that it is one."""
+    try:
+        with _connect(switch, host, seconds) as sock:
+            return readable(sock.fileno(), seconds) and sock.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def wait_for_sshd(switch: Process, host: LabHost) -> None:
+    """Return when the host's sshd answers. Raises TimedOutError."""
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(switch, host, max(0.1, deadline - time.monotonic())):
+        if time.monotonic() > deadline or not host.running:
+            raise TimedOutError(
+                "an answer of its sshd",
+                START_SECONDS,
+                host=host.name,
+                hint=f"read {host.folder}/log, or: qemu-esd lab down",
+            )
+        # Refused at once: sshd has been started and does not listen yet.
+        time.sleep(_RETRY_SECONDS)
+
+
+def _connect(switch: Process, host: LabHost, seconds: float) -> socket.socket:
+    with _namespace(switch) as namespace:
+        return connect_in(namespace, host.address, SSH_PORT, seconds)
+
+
+@contextmanager
+def _namespace(process: Process) -> Iterator[int]:
+    descriptor = os.open(f"/proc/{process.pid}/ns/net", os.O_RDONLY)
+    try:
+        # Looked at after it was opened: so it is not the namespace of a later process with the same number.
+        if not process.alive:
+            raise ConnectionError("the lab's switch is gone")
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,122 @@
+"""The files that make a lab host somebody: what lies over its /etc, in its home, and on the machine for us."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import asyncssh
+
+from qemu_esd.hosts.lab.init import DISK_FOLDERS
+from qemu_esd.hosts.lab.net import SWITCH_ADDRESS
+from qemu_esd.hosts.lab.state import LabHost, write_file
+
+_HOME = DISK_FOLDERS["home"]
+_DISK_MODES = {"tmp": 0o1777, "var-tmp": 0o1777, "srv": 0o755, "state": 0o700, "home": 0o700}
+# Everything is said, nothing included: the machine's own sshd configuration must not matter.
+_SSHD_CONFIG = """\
+ListenAddress 0.0.0.0:22
+HostKey /etc/ssh/ssh_host_ed25519_key
+PidFile none
+PermitRootLogin prohibit-password
+PubkeyAuthentication yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+AllowTcpForwarding yes
+AllowStreamLocalForwarding yes
+MaxSessions 100
+MaxStartups 100
+PrintLastLog no
+PrintMotd no
+Subsystem sftp internal-sftp
+"""
+
+EtcFiles = dict[str, tuple[int, str]]
+
+
+def etc_files(host: LabHost, hosts: Sequence[LabHost]) -> EtcFiles:
+    """Path below /etc → (mode, content)."""
+    return {
+        "hostname": (0o644, host.name + "\n"),
+        "machine-id": (0o444, host.machine_id + "\n"),
+        "passwd": (0o644, _with_root(Path("/etc/passwd"), f"root:x:0:0:root:{_HOME}:/bin/bash")),
+        # "*": no password, but not locked; without PAM sshd turns a locked account away.
+        "shadow": (0o600, _with_root(Path("/etc/shadow"), "root:*:19000:0:99999:7:::")),
+        "ssh/sshd_config": (0o600, _SSHD_CONFIG),
+        "ssh/ssh_host_ed25519_key": (0o600, _host_key(host).read_text()),
+        "ssh/ssh_host_ed25519_key.pub": (0o644, _public(_host_key(host))),
+        **shared_etc_files(hosts),
+    }
+
+
+def shared_etc_files(hosts: Sequence[LabHost]) -> EtcFiles:
+    """The part that tells each host of all of them."""
+    return {"hosts": (0o644, _hosts_file(hosts)), "ssh/ssh_known_hosts": (0o644, _known_hosts(hosts))}
+
+
+def make_folders(host: LabHost) -> None:
+    """The host's folders on the machine; those that are there stay as they are."""
+    host.folder.mkdir(mode=0o700, exist_ok=True)
+    host.data.mkdir(mode=0o700, exist_ok=True)
+    for name, mode in _DISK_MODES.items():
+        folder = host.data / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(mode)
+
+
+def write_keys(root: Path, hosts: Iterable[LabHost]) -> None:
+    """Make what is missing of: the key that opens every host, and each host's own key; and tell who is who."""
+    for name, key in (("the lab's user", root / "id_ed25519"), *((host.name, _host_key(host)) for host in hosts)):
+        if not key.exists():
+            _make_key(key, name)
+
+
+def write_known_hosts(root: Path, hosts: Sequence[LabHost]) -> None:
+    write_file(root / "known_hosts", _known_hosts(hosts))
+
+
+def write_home(host: LabHost) -> None:
+    """~/.ssh of the host's root: the lab's key goes in, and out to the other hosts."""
+    ssh = host.data / "home/.ssh"
+    ssh.mkdir(mode=0o700, exist_ok=True)
+    key = host.root / "id_ed25519"
+    write_file(ssh / "id_ed25519", key.read_text())
+    write_file(ssh / "authorized_keys", _public(key))
+
+
+def tell_of_others(host: LabHost, hosts: Sequence[LabHost]) -> None:
+    """Give a running host the present list of hosts."""
+    assert host.init is not None
+    for name, (mode, content) in shared_etc_files(hosts).items():
+        write_file(Path(f"/proc/{host.init.pid}/root/etc", name), content, mode)
+
+
+def _with_root(machine_file: Path, line: str) -> str:
+    others = [each for each in machine_file.read_text().splitlines() if not each.startswith("root:")]
+    return "\n".join([line, *others]) + "\n"
+
+
+def _hosts_file(hosts: Sequence[LabHost]) -> str:
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost", f"{SWITCH_ADDRESS} controller"]
+    return "\n".join([*lines, *(f"{host.address} {host.name}" for host in hosts)]) + "\n"
+
+
+def _known_hosts(hosts: Sequence[LabHost]) -> str:
+    return "".join(f"{host.name},{host.address} {_public(_host_key(host))}" for host in hosts)
+
+
+def _host_key(host: LabHost) -> Path:
+    return host.folder / "ssh_host_ed25519_key"
+
+
+def _public(key: Path) -> str:
+    return key.with_name(key.name + ".pub").read_text()
+
+
+def _make_key(path: Path, comment: str) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519", comment=comment)
+    # The public part first: where the private one is, nothing is missing.
+    write_file(path.with_name(path.name + ".pub"), key.export_public_key().decode())
+    write_file(path, key.export_private_key().decode())

@@ -1,0 +1,41 @@
+"""The program qemu-img on a host. Formats are always named, never probed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from qemu_esd.errors import CommandFailedError
+from qemu_esd.hosts.base import Host, run
+
+# An overlay opened alone would read zeros where data is missing: this name cannot be opened, so it fails instead.
+# The running graph overrides it.
+UNOPENABLE = "nbd+unix:///qemu-esd-incomplete?socket=/nonexistent/qemu-esd"
+
+
+async def create_overlay(host: Host, path: str, size: int, options: dict[str, str]) -> None:
+    """An empty qcow2 of `size` bytes whose header fails closed. `options` are qcow2 creation options."""
+    words = ",".join(f"{name}={value}" for name, value in {"compat": "1.1", **options}.items())
+    # -u: the backing name is not opened, which is the point of it.
+    argv = ("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", UNOPENABLE, "-o", words, path, str(size))
+    await run(host, argv)
+
+
+async def virtual_size(host: Host, path: str, format: str) -> int:
+    """Bytes that a guest sees. Raises CommandFailedError if the image is not of that format."""
+    return int((await info(host, path, format))["virtual-size"])
+
+
+async def info(host: Host, path: str, format: str) -> dict[str, Any]:
+    """`qemu-img info` of an image that may be in use (nothing is locked or written)."""
+    done = await run(host, ("qemu-img", "info", "-U", "--output=json", "-f", format, path))
+    return dict(json.loads(done.stdout))
+
+
+async def problems(host: Host, path: str) -> str | None:
+    """What `qemu-img check` finds wrong with a qcow2 that nobody writes to, or None."""
+    try:
+        await run(host, ("qemu-img", "check", "-U", "-f", "qcow2", path))
+    except CommandFailedError as error:
+        return error.stderr.strip() or f"qemu-img check ended with {error.status}"
+    return None

@@ -1,0 +1,143 @@
+"""Processes on a host that outlive us: QEMUs, path handlers, tunnels, watches.
+
+Under systemd they are transient units; elsewhere a plain daemon in POSIX shell keeps them. Each unit has a folder with
+`run` (what it executes, read anew at every restart), `log`, `pid`, and `exit` (its last exit status).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qemu_esd.errors import CommandFailedError, EsdError
+from qemu_esd.hosts import files
+from qemu_esd.hosts.base import Host, shell
+
+READY_SECONDS = 20
+
+# The daemon leads a session and a process group of its own: to stop the unit is to signal the group.
+_SUPERVISE = r"""
+cd -- "$1" || exit 1
+echo $$ >supervisor
+while :; do
+    sh ./run >>log 2>&1 </dev/null &
+    echo $! >pid
+    wait $!
+    echo $? >exit
+    rm -f pid
+    if [ -e stop ] || [ "$2" = once ]; then break; fi
+    sleep 1
+done
+"""
+
+_START = r"""
+set -eu
+cd -- "$1"
+rm -f stop pid exit supervisor
+if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; then
+    restart=no; if [ "$2" = forever ]; then restart=always; fi
+    systemd-run --quiet --collect --unit="$4" -p Restart=$restart -p RestartSec=1 \
+        -p "StandardOutput=append:$1/log" -p "StandardError=append:$1/log" sh "$1/run"
+    systemctl show -p MainPID --value "$4" >pid
+else
+    setsid -f sh -c "$3" esd-unit "$1" "$2" </dev/null >/dev/null 2>&1
+fi
+"""
+
+# A socket in the file system has no event in POSIX shell: look often, and see at once when the process has ended.
+_AWAIT = r"""
+cd -- "$1"
+n=0
+until [ -S "$2" ]; do
+    if [ -e exit ] && [ ! -e pid ]; then tail -n 5 log >&2; exit 1; fi
+    n=$((n + 1)); if [ $n -gt "$3" ]; then echo "no socket $2 in time" >&2; tail -n 5 log >&2; exit 1; fi
+    sleep 0.02
+done
+"""
+
+# A process id in a file may have been given to somebody else: it is ours only while its command line names the folder.
+_STOP = r"""
+[ -d "$1" ] || exit 0
+: >"$1/stop"
+if [ -d /run/systemd/system ] && systemctl cat "$2" >/dev/null 2>&1; then systemctl stop "$2"; fi
+s=$(cat -- "$1/supervisor" 2>/dev/null) || s=
+if [ -n "$s" ] && tr '\0' '\n' <"/proc/$s/cmdline" 2>/dev/null | grep -qxF -- "$1"; then
+    kill -TERM "-$s"
+    n=0
+    while kill -0 "-$s" 2>/dev/null; do
+        n=$((n + 1))
+        if [ $n = 500 ]; then kill -KILL "-$s"; fi
+        if [ $n = 1000 ]; then echo "processes of $1 do not end" >&2; exit 1; fi
+        sleep 0.02
+    done
+fi
+rm -rf -- "$1"
+"""
+
+_STATE = r"""
+[ -d "$1" ] || { echo gone; exit; }
+if [ -d /run/systemd/system ] && systemctl is-active --quiet "$2"; then echo running; exit; fi
+p=$(cat -- "$1/pid" 2>/dev/null) && kill -0 "$p" 2>/dev/null && { echo running; exit; }
+echo ended
+"""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A unit: `folder` (its files), `argv`, and whether it is started again when it ends."""
+
+    name: str
+    folder: str
+    argv: tuple[str, ...]
+    restart: bool = False
+
+
+def _unit(name: str) -> str:
+    return f"qemu-esd-{name}.service"
+
+
+def run_script(argv: Sequence[str]) -> bytes:
+    """The `run` file of a unit. The mask keeps sockets and logs to ourselves."""
+    return f"umask 077\nexec {shlex.join(argv)}\n".encode()
+
+
+async def start(host: Host, service: Service) -> None:
+    """Start the unit; returns when it has been started, not when it is ready."""
+    await files.write(host, f"{service.folder}/run", run_script(service.argv))
+    mode = "forever" if service.restart else "once"
+    await shell(host, _START, service.folder, mode, _SUPERVISE, _unit(service.name))
+
+
+async def start_ready(host: Host, service: Service, socket: str) -> None:
+    """Start the unit and wait until it listens on the unix socket `socket`; raises with its own last words."""
+    # A socket of an earlier run would look like readiness.
+    await files.remove(host, socket)
+    await start(host, service)
+    try:
+        await shell(host, _AWAIT, service.folder, socket, str(READY_SECONDS * 50))
+    except CommandFailedError as error:
+        words = error.stderr.strip() or "it ended without a word"
+        raise EsdError(f"{service.name} did not start: {words}", host=host.name) from error
+
+
+async def rewrite(host: Host, folder: str, argv: Sequence[str]) -> None:
+    """Change what a unit executes at its next restart; the running process is left alone."""
+    await files.write(host, f"{folder}/run", run_script(argv))
+
+
+async def stop(host: Host, folder: str, name: str) -> None:
+    """End the unit and all its processes, and remove its folder. Gone already is fine."""
+    await shell(host, _STOP, folder, _unit(name))
+
+
+async def state(host: Host, folder: str, name: str) -> str:
+    """"running", "ended" or "gone"."""
+    return (await shell(host, _STATE, folder, _unit(name))).text.strip()
+
+
+async def last_words(host: Host, folder: str) -> str:
+    """The end of a unit's log in one line."""
+    log = (await files.read(host, f"{folder}/log") or b"").decode(errors="replace")
+    status = (await files.read(host, f"{folder}/exit") or b"?").decode().strip()
+    return "; ".join(log.strip().splitlines()[-2:]) or f"it ended with status {status} and without a word"

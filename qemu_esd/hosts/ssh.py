@@ -1,0 +1,130 @@
+"""A host behind ssh. One connection per host; it ends with our process and takes nothing with it."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+
+from qemu_esd.errors import HostError, HostKeyError
+from qemu_esd.hosts.base import Completed, SshAccess
+
+CONNECT_SECONDS = 15
+# A dead control link is noticed after interval x count seconds.
+KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
+
+
+@dataclass(frozen=True)
+class SshTarget:
+    """How to reach a host that the user's own ssh configuration does not know (a lab host)."""
+
+    address: str
+    port: int
+    user: str
+    key_file: Path
+    known_hosts: Path
+
+
+class SshHost:
+    """Runs programs on a host through an open ssh connection."""
+
+    def __init__(self, name: str, connection: asyncssh.SSHClientConnection, sockets: Path) -> None:
+        self.name = name
+        self._connection = connection
+        self._sockets = sockets
+        self._forwards: dict[str, str] = {}
+
+    async def attempt(self, argv: Sequence[str], stdin: bytes = b"") -> Completed:
+        # `exec sh -c` because the login shell may be anything; shlex quotes for it and for sh alike.
+        command = "exec /bin/sh -c " + shlex.quote(shlex.join(argv))
+        try:
+            done = await self._connection.run(command, input=stdin, encoding=None)
+        except (asyncssh.Error, OSError) as error:
+            raise HostError(f"the ssh connection broke: {error}", host=self.name) from error
+        status = done.returncode if done.returncode is not None else 255
+        return Completed(status, _bytes(done.stdout), _bytes(done.stderr).decode(errors="replace"))
+
+    async def forward(self, path: str) -> str:
+        if path not in self._forwards:
+            local = str(self._sockets / f"{len(self._forwards)}.sock")
+            try:
+                await self._connection.forward_local_path(local, path)
+            except (asyncssh.Error, OSError) as error:
+                raise HostError(f"cannot forward {path}: {error}", host=self.name) from error
+            self._forwards[path] = local
+        return self._forwards[path]
+
+    async def peer_address(self) -> str | None:
+        return str(self._connection.get_extra_info("peername")[0])
+
+    async def ssh_access(self) -> SshAccess:
+        key = self._connection.get_server_host_key()
+        assert key is not None
+        public = key.export_public_key().decode().split()
+        user = str(self._connection.get_extra_info("username"))
+        port = int(self._connection.get_extra_info("peername")[1])
+        return SshAccess(user, port, " ".join(public[:2]))
+
+
+def _bytes(output: object) -> bytes:
+    assert isinstance(output, bytes)
+    return output
+
+
+@asynccontextmanager
+async def open_configured(name: str) -> AsyncIterator[SshHost]:
+    """A host as `ssh NAME` reaches it: the user's configuration, keys, agent and known hosts."""
+    async with _opened(name, asyncssh.connect(name, **_KEEPALIVE)) as host:
+        yield host
+
+
+@asynccontextmanager
+async def open_target(name: str, target: SshTarget, sock: socket.socket) -> AsyncIterator[SshHost]:
+    """A host by explicit facts, over a socket that is already connected; the user's ssh files play no part."""
+    connecting = asyncssh.connect(
+        target.address,
+        target.port,
+        sock=sock,
+        username=target.user,
+        client_keys=[str(target.key_file)],
+        known_hosts=str(target.known_hosts),
+        config=None,
+        agent_path=None,
+        **_KEEPALIVE,
+    )
+    async with _opened(name, connecting) as host:
+        yield host
+
+
+_KEEPALIVE = {
+    "keepalive_interval": KEEPALIVE_SECONDS,
+    "keepalive_count_max": KEEPALIVE_COUNT,
+    "connect_timeout": CONNECT_SECONDS,
+}
+
+
+@asynccontextmanager
+async def _opened(name: str, connecting: object) -> AsyncIterator[SshHost]:
+    # The folder is 0700 (mkdtemp), so nobody else reaches the monitors that we forward.
+    with tempfile.TemporaryDirectory(prefix="qemu-esd-") as folder:
+        try:
+            connection = await connecting  # type: ignore[misc]
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise HostKeyError(
+                f"its ssh host key is not trusted: {error.reason}",
+                host=name,
+                hint=f"compare the fingerprint and accept it once with: ssh -- {shlex.quote(name)} true",
+            ) from error
+        except asyncssh.PermissionDenied as error:
+            raise HostError("ssh refuses us", host=name, hint=f"make `ssh {shlex.quote(name)}` work without a password") from error
+        except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
+            raise HostError(f"cannot be reached: {error or 'no answer'}", host=name, hint=f"try: ssh -- {shlex.quote(name)} true") from error
+        async with connection:
+            yield SshHost(name, connection, Path(folder))

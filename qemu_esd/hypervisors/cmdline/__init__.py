@@ -1,0 +1,1 @@
+"""QEMU command lines: read one that somebody wrote, write one for another host. No I/O."""

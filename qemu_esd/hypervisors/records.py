@@ -1,0 +1,29 @@
+"""The records that we leave on hosts, so that a controller which has never seen a guest knows what it is."""
+
+from __future__ import annotations
+
+from qemu_esd.hosts import files
+from qemu_esd.hosts.base import Host
+from qemu_esd.journal import codec
+from qemu_esd.model.host import HostPaths
+from qemu_esd.model.record import GuestRecord, LinkRecord
+
+
+async def guest(host: Host, paths: HostPaths, vm: str) -> GuestRecord | None:
+    """The guest's record on this host, if it is or was here."""
+    data = await files.read(host, paths.guest_record(vm))
+    return None if data is None else codec.load(data, GuestRecord)
+
+
+async def write_guest(host: Host, paths: HostPaths, record: GuestRecord) -> None:
+    await files.write(host, paths.guest_record(record.name), codec.dump(record).encode())
+
+
+async def link(host: Host, paths: HostPaths, migration: str) -> LinkRecord | None:
+    """The source's end of a migration, if it is still there."""
+    data = await files.read(host, f"{paths.link_state(migration)}/link.json")
+    return None if data is None else codec.load(data, LinkRecord)
+
+
+async def write_link(host: Host, paths: HostPaths, record: LinkRecord) -> None:
+    await files.write(host, f"{paths.link_state(record.migration)}/link.json", codec.dump(record).encode())

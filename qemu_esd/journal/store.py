@@ -1,0 +1,155 @@
+"""The journal of a migration: append-only JSON lines, one fsync each, one writer (flock).
+
+A line is on the disk before the act that it announces. A torn last line was never acted upon, so it does not count.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import platformdirs
+
+from qemu_esd.errors import RefusedError
+from qemu_esd.journal import codec
+from qemu_esd.model.plan import Plan
+from qemu_esd.model.record import Entered, Entry, Held, Kept, Planned, Released, State
+from qemu_esd.model.resource import Resource
+
+
+def home() -> Path:
+    """The controller's own folder: journals and the list of known guests."""
+    named = os.environ.get("QEMU_ESD_STATE")
+    return Path(named) if named else Path(platformdirs.user_state_dir("qemu-esd"))
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a journal tells: the plan, the last state, and what is held (oldest first)."""
+
+    plan: Plan
+    state: State
+    held: tuple[Resource, ...]
+    entries: tuple[Entry, ...]
+
+
+def tell(entries: tuple[Entry, ...]) -> Story:
+    """Fold a journal's entries. The first is Planned."""
+    first = entries[0]
+    assert isinstance(first, Planned)
+    state, held = State.PLANNED, list[Resource]()
+    for entry in entries:
+        match entry:
+            case Entered(now):
+                state = now
+            case Held(resource) if resource not in held:
+                held.append(resource)
+            case (Released(resource) | Kept(resource)) if resource in held:
+                held.remove(resource)
+    return Story(first.plan, state, tuple(held), entries)
+
+
+class Journal:
+    """An open journal; only the holder of its lock writes."""
+
+    def __init__(self, stream: TextIO, entries: tuple[Entry, ...]) -> None:
+        self._stream = stream
+        self._entries = list(entries)
+
+    def append(self, entry: Entry) -> None:
+        """Write one line and force it to the disk."""
+        line = {"time": time.time(), "entry": json.loads(codec.dump(entry, Entry))}
+        self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._entries.append(entry)
+
+    @property
+    def story(self) -> Story:
+        return tell(tuple(self._entries))
+
+
+def _folder() -> Path:
+    folder = home() / "migrations"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def path_of(id: str) -> Path:
+    return _folder() / f"{id}.jsonl"
+
+
+@contextmanager
+def begin(plan: Plan) -> Iterator[Journal]:
+    """A new journal whose first line is the plan."""
+    with _locked(path_of(plan.id), plan.id) as stream:
+        journal = Journal(stream, ())
+        journal.append(Planned(plan))
+        yield journal
+
+
+@contextmanager
+def reopen(id: str) -> Iterator[Journal]:
+    """The journal of a migration that has begun. Raises RefusedError if it is unknown or somebody works on it."""
+    path = path_of(id)
+    if not path.exists():
+        raise RefusedError(f"there is no migration {id}", hint="list them with: qemu-esd status")
+    with _locked(path, id) as stream:
+        entries, whole = _parse(path.read_bytes())
+        # What follows the last whole line was torn by a crash: cut it, so that the next line starts clean.
+        os.truncate(path, whole)
+        yield Journal(stream, entries)
+
+
+@contextmanager
+def _locked(path: Path, id: str) -> Iterator[TextIO]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RefusedError(f"another qemu-esd works on migration {id}", hint="wait for it, or see: qemu-esd status") from error
+        _sync_folder(path.parent)
+        yield stream
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(id: str) -> Story:
+    """What the journal of `id` tells now, without a lock."""
+    return tell(_parse(path_of(id).read_bytes())[0])
+
+
+def all_ids() -> tuple[str, ...]:
+    """The migrations that have a journal here, oldest first."""
+    paths = sorted(_folder().glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    return tuple(path.stem for path in paths)
+
+
+def _parse(data: bytes) -> tuple[tuple[Entry, ...], int]:
+    """The whole lines of a journal, and how many bytes they take."""
+    whole = data.rfind(b"\n") + 1
+    lines = data[:whole].splitlines()
+    return tuple(_entry(line) for line in lines), whole
+
+
+def _entry(line: bytes) -> Entry:
+    try:
+        document: dict[str, Any] = json.loads(line)
+        body = json.dumps(document["entry"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise codec.RecordError(f"a line of the journal is damaged: {error}") from error
+    return codec.load(body, Entry)  # type: ignore[arg-type]

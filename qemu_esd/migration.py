@@ -1,0 +1,91 @@
+"""The whole migration, on one screen.
+
+Before `State.COMMITTED` is written every failure releases what is held, and the guest never noticed.
+After it there is only forward; `docs/recovery.md` says for each state what a kill means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from qemu_esd.errors import EsdError, RefusedError, RolledBackError, UnfinishedError
+from qemu_esd.model.disk import link_of
+from qemu_esd.model.policy import Handler
+from qemu_esd.model.record import State
+from qemu_esd.phases import arrival, handover, hold, prepare, settle, switchover, windows
+from qemu_esd.phases.context import Context, Progress
+from qemu_esd.phases.station import Station, open_station
+
+
+async def migrate(ctx: Context) -> Station:
+    """Move the guest. Returns with it running on the target and the source QEMU gone.
+
+    Raises RolledBackError or RefusedError (the guest runs on the source, nothing is left over), or UnfinishedError
+    (it is committed, and the hint names how to go on).
+    """
+    await _until_commit(ctx)
+    try:
+        await switchover.start_target(ctx)
+        ctx.enter(State.RUNNING)
+        await arrival.write_down(ctx)
+        await handover.end_source(ctx)
+        ctx.enter(State.HANDED_OVER)
+        ctx.measure("handed-over", ctx.clock.ms_since("start"))
+        return await _arrived(ctx)
+    except EsdError as error:
+        raise _unfinished(ctx, error) from error
+
+
+async def _until_commit(ctx: Context) -> None:
+    """Everything that can be undone."""
+    try:
+        ctx.enter(State.PREPARING)
+        await prepare.prepare(ctx)
+        ctx.measure("prepared", ctx.clock.ms_since("start"))
+        await switchover.move_memory(ctx)
+        ctx.measure("precopy", ctx.clock.ms_since("start"))
+        await switchover.commit(ctx)
+        await handover.take_images(ctx)
+        ctx.enter(State.COMMITTED)
+        ctx.keep_all()
+    except BaseException as error:
+        # Shielded: a second Ctrl-C must not stop the undoing of the first.
+        await asyncio.shield(asyncio.ensure_future(_undo(ctx, error)))
+        raise
+
+
+async def _undo(ctx: Context, error: BaseException) -> None:
+    await hold.roll_back(ctx)
+    ctx.enter(State.ROLLED_BACK)
+    if isinstance(error, EsdError) and not isinstance(error, RefusedError):
+        what = f"{error}; {ctx.plan.vm} runs on {ctx.plan.source.host} as before"
+        raise RolledBackError(what, hint=error.hint or "mend the cause, then migrate again") from error
+
+
+def _unfinished(ctx: Context, error: EsdError) -> UnfinishedError:
+    hint = error.hint or f"qemu-esd resume {ctx.plan.id}"
+    return UnfinishedError(f"the guest is committed to {ctx.plan.target.host}, but: {error}", hint=hint)
+
+
+async def _arrived(ctx: Context) -> Station:
+    """The guest where it is now, with windows to see what is local."""
+    station = await open_station(ctx.hosts, ctx.monitors, ctx.plan.target.host, ctx.plan.vm)
+    suids = tuple(disk.suid for disk in station.linked() if len(disk.chain) > 1)
+    if suids:
+        await windows.open_all(station.qemu, station.sockets.nbd, suids)
+    return station
+
+
+async def finish(ctx: Context, station: Station) -> Station:
+    """What the policy moves by itself: background disks are settled, miss disks need nobody."""
+    moved = [disk for disk in station.linked() if disk.handler in (Handler.BACKGROUND, Handler.MISS)]
+    if moved:
+        ctx.enter(State.SETTLING)
+    for disk in moved:
+        station = await settle.settle_disk(
+            station, disk, lambda name, done, total: ctx.report(Progress(name, done, total))
+        )
+    if not any(link_of(disk.chain) for disk in station.record.disks):
+        station = await settle.cut(station)
+        ctx.enter(State.SETTLED)
+    return station

@@ -1,0 +1,89 @@
+"""What outlives our process. Each held thing is a fact; `release` in phases/hold.py is one match over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that is ours alone, with all that is in it."""
+
+    host: str
+    path: str
+
+
+@dataclass(frozen=True)
+class File:
+    """One file that is ours (an overlay)."""
+
+    host: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A supervised process: a QEMU, a path handler, a tunnel, a watch."""
+
+    host: str
+    name: str
+
+
+@dataclass(frozen=True)
+class NbdServer:
+    """The NBD server inside a QEMU, with every export on it. `monitor` is the QMP socket."""
+
+    host: str
+    monitor: str
+
+
+@dataclass(frozen=True)
+class QemuObject:
+    """An object (TLS credentials) inside a QEMU."""
+
+    host: str
+    monitor: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """One export of an NBD server that was there before us."""
+
+    host: str
+    monitor: str
+    id: str
+
+
+@dataclass(frozen=True)
+class MigrationSettings:
+    """Capabilities and parameters of a source QEMU as they were before us, to be put back."""
+
+    host: str
+    monitor: str
+    capabilities: tuple[tuple[str, bool], ...]
+    tls_creds: str
+    tls_hostname: str
+    max_bandwidth: int
+    downtime_limit: int
+
+
+@dataclass(frozen=True)
+class AuthorizedKey:
+    """A line in ~/.ssh/authorized_keys of a host, found again by its comment."""
+
+    host: str
+    comment: str
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """The stream out of a source QEMU: to undo it, the target and the path handler end first, then the source runs."""
+
+    host: str
+    monitor: str
+    target: Unit
+    path_handler: Unit
+
+
+Resource = Folder | File | Unit | NbdServer | Export | QemuObject | MigrationSettings | AuthorizedKey | Outgoing

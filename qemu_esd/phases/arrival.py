@@ -1,0 +1,43 @@
+"""What is written down once the guest runs on the target: its record there, and on the source that it has left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qemu_esd.hypervisors import records
+from qemu_esd.journal import registry
+from qemu_esd.model.disk import Chain
+from qemu_esd.model.plan import DiskPlan, Plan
+from qemu_esd.model.record import DiskRecord, GuestRecord
+from qemu_esd.model.vm import Upstream
+from qemu_esd.phases.context import Context
+
+
+async def write_down(ctx: Context) -> None:
+    """Both hosts know where the guest is. A kill before this: `resume` knows it from the journal."""
+    plan = ctx.plan
+    record = guest_record(plan)
+    await records.write_guest(await ctx.target(), plan.target.paths, record)
+    left = replace(record, generation=plan.guest.generation, moved_to=plan.target.host, upstream=(), left_behind=())
+    await records.write_guest(await ctx.source(), plan.source.paths, left)
+    registry.remember(plan.vm, plan.source.host)
+    registry.remember(plan.vm, plan.target.host)
+
+
+def guest_record(plan: Plan) -> GuestRecord:
+    """The guest as it is on the target right after the switchover."""
+    return GuestRecord(
+        name=plan.vm,
+        uuid=plan.guest.uuid,
+        generation=plan.generation,
+        disks=tuple(_disk_record(disk) for disk in plan.disks),
+        migration=plan.id,
+        upstream=(Upstream(plan.source.host, plan.id), *plan.guest.upstream),
+        left_behind=plan.guest.left_behind,
+        bandwidth=plan.bandwidth,
+    )
+
+
+def _disk_record(plan: DiskPlan) -> DiskRecord:
+    chain: Chain = (plan.member, plan.link) if plan.member else (plan.link,)
+    return DiskRecord(plan.disk.id, plan.disk.suid, plan.disk.size, plan.disk.data, chain, plan.handler)

@@ -1,0 +1,121 @@
+"""What stands in the way of a migration. Pure: from what was seen on both hosts to a list of problems, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from qemu_esd.graph import names
+from qemu_esd.model.disk import Image
+from qemu_esd.model.plan import Problem, Transport
+from qemu_esd.model.policy import Handler
+from qemu_esd.model.request import Request
+from qemu_esd.phases.look import SourceView, TargetView
+
+APT = "apt-get install qemu-system-x86 qemu-utils qemu-system-common iproute2"
+SOURCE_NEEDS = ("qemu-storage-daemon", "setsid", "ip", "ss")
+TARGET_NEEDS = ("qemu-system-x86_64", "qemu-img", "setsid", "ip", "ss", "timeout")
+BUSY = frozenset({"setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused"})
+# Room for metadata and for the first writes, whatever the handler.
+FLOOR = 64 << 20
+
+
+def find_problems(request: Request, source: SourceView, target: TargetView, free: int) -> tuple[Problem, ...]:
+    """Every problem found. `free` is the free space for overlays on the target, in bytes."""
+    host = source.guest.host
+    found = (
+        *_programs(host, SOURCE_NEEDS, source.facts.programs),
+        *_programs(request.target, TARGET_NEEDS, target.facts.programs),
+        *_guest_state(source),
+        *_disks(source),
+        *_same_name(request, target),
+        *_machine_type(request, source, target),
+        *_transport(request, source, target),
+        *_space(request, source, free),
+        *_places_for_writes(request),
+    )
+    return found
+
+
+def _programs(host: str, needed: Iterable[str], present: frozenset[str]) -> Iterator[Problem]:
+    missing = [name for name in needed if name not in present]
+    if missing:
+        yield Problem(host, f"there is no {' and no '.join(missing)}", f"on it: {APT}")
+
+
+def _guest_state(source: SourceView) -> Iterator[Problem]:
+    guest = source.guest
+    if source.migration in BUSY:
+        yield Problem(guest.host, f"{guest.name} is being migrated already", "wait for it, or see: qemu-esd status")
+    elif source.run_state != "running":
+        hint = f"let it run first: qemu-esd vm cont {guest.name}"
+        yield Problem(guest.host, f"{guest.name} does not run, it is {source.run_state}", hint)
+    own = {names.move_job(disk.suid) for disk in guest.disks}
+    for job in source.jobs:
+        if job not in own:
+            yield Problem(guest.host, f"the block job {job} works on {guest.name}", "wait for it, or cancel it")
+    if source.exports and not guest.ours:
+        yield Problem(guest.host, f"the NBD server of {guest.name} is in use", "end what uses it: nbd-server-stop")
+
+
+def _disks(source: SourceView) -> Iterator[Problem]:
+    host = source.guest.host
+    for path in source.missing_images:
+        yield Problem(host, f"the image {path} is gone", "was it renamed? put it back while the guest still runs")
+    for disk in source.guest.disks:
+        if disk.corrupt:
+            yield Problem(host, f"the image of {disk.id} is marked corrupt", "mend it with qemu-img check -r, guest off")
+    suids = [disk.suid for disk in source.guest.disks]
+    for suid in sorted({suid for suid in suids if suids.count(suid) > 1}):
+        yield Problem(host, f"two disks have the same serial {suid}", "give each disk a serial of its own")
+    if not source.guest.disks:
+        yield Problem(host, f"{source.guest.name} has no local disk", "it can be migrated without us")
+
+
+def _same_name(request: Request, target: TargetView) -> Iterator[Problem]:
+    if target.process is not None:
+        what = f"a guest called {request.vm} runs there already (pid {target.process.pid})"
+        yield Problem(request.target, what, "stop it, or migrate to another host")
+
+
+def _machine_type(request: Request, source: SourceView, target: TargetView) -> Iterator[Problem]:
+    if target.machine_types and source.guest.machine_type not in target.machine_types:
+        what = f"its QEMU does not know the machine type {source.guest.machine_type}"
+        yield Problem(request.target, what, "upgrade QEMU there: it is older than the source's")
+
+
+def _transport(request: Request, source: SourceView, target: TargetView) -> Iterator[Problem]:
+    if request.transport is Transport.TLS:
+        for host, able in ((source.guest.host, source.tls), (request.target, target.tls)):
+            if not able and target.machine_types:
+                yield Problem(host, "its QEMU has no TLS", "install Debian's QEMU, or use --transport ssh")
+    if request.transport is Transport.SSH and "ssh" not in target.facts.programs:
+        yield Problem(request.target, "there is no ssh", "on it: apt-get install openssh-client")
+
+
+def _space(request: Request, source: SourceView, free: int) -> Iterator[Problem]:
+    if not request.local_space:
+        return
+    need = sum(growth(request.handler_of(disk), disk.data) for disk in source.guest.disks)
+    if free < need:
+        what = f"{need >> 20} MiB of space are needed and {free >> 20} MiB are free"
+        yield Problem(request.target, what, "make room, name another folder with --overlay-dir, or --no-local-space")
+
+
+def growth(handler: Handler, data: int) -> int:
+    """What a member on the target can grow to by moving data, in bytes. Later writes of the guest come on top."""
+    return FLOOR + (data if handler.keeps_reads else 0)
+
+
+def _places_for_writes(request: Request) -> Iterator[Problem]:
+    if not request.local_space and request.handler is not Handler.REDIRECT:
+        what = f"--no-local-space leaves no room for what {request.handler} keeps"
+        yield Problem(request.target, what, "use it with --policy redirect")
+
+
+def existing_overlays(members: Iterable[Image | None], present: frozenset[str], host: str) -> tuple[Problem, ...]:
+    """An overlay file of that name is somebody else's."""
+    return tuple(
+        Problem(host, f"the file {member.path} is there already", "move it away, or name another --overlay-dir")
+        for member in members
+        if member is not None and member.path in present
+    )

@@ -1,0 +1,114 @@
+"""What the phases of one migration share: the plan, the open hosts and monitors, the journal, the listener."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from qemu_esd.hosts.base import Host
+from qemu_esd.hosts.connect import Hosts
+from qemu_esd.journal.store import Journal
+from qemu_esd.model.plan import Plan
+from qemu_esd.model.record import Entered, Held, Kept, Measured, State
+from qemu_esd.model.resource import Resource
+from qemu_esd.phases import places
+from qemu_esd.qmp.session import Session, open_session
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something that takes long: `done` of `total` bytes, of one disk or of the guest's RAM."""
+
+    what: str
+    done: int
+    total: int
+
+
+Reporter = Callable[[State | Measured | Progress], None]
+
+
+class Monitors:
+    """QMP sessions by host and socket, each opened once: a socket serves one client, and that is us."""
+
+    def __init__(self, hosts: Hosts, stack: AsyncExitStack) -> None:
+        self._hosts = hosts
+        self._stack = stack
+        self._open: dict[tuple[str, str], Session] = {}
+
+    async def get(self, host: str, monitor: str, label: str) -> Session:
+        key = (host, monitor)
+        if key not in self._open:
+            session = open_session(await self._hosts.get(host), monitor, label)
+            self._open[key] = await self._stack.enter_async_context(session)
+        return self._open[key]
+
+
+class Clock:
+    """Monotonic marks of one migration; only differences mean anything."""
+
+    def __init__(self) -> None:
+        self._marks = {"start": time.monotonic()}
+
+    def mark(self, name: str) -> None:
+        self._marks[name] = time.monotonic()
+
+    def ms_since(self, name: str) -> float:
+        return (time.monotonic() - self._marks[name]) * 1000
+
+
+@dataclass(frozen=True)
+class Context:
+    """One migration at work."""
+
+    plan: Plan
+    hosts: Hosts
+    monitors: Monitors
+    journal: Journal
+    report: Reporter
+    clock: Clock = field(default_factory=Clock)
+
+    async def source(self) -> Host:
+        return await self.hosts.get(self.plan.source.host)
+
+    async def target(self) -> Host:
+        return await self.hosts.get(self.plan.target.host)
+
+    async def source_qemu(self) -> Session:
+        return await self.monitors.get(self.plan.source.host, self.plan.guest.monitor, self.plan.vm)
+
+    async def target_qemu(self) -> Session:
+        control = places.target_sockets(self.plan).control
+        return await self.monitors.get(self.plan.target.host, control, self.plan.vm)
+
+    async def path_handler(self) -> Session:
+        monitor = places.handler_monitor(self.plan)
+        return await self.monitors.get(self.plan.source.host, monitor, "the path handler")
+
+    def hold(self, *resources: Resource) -> None:
+        """Write down what is about to be made. A kill after this line: recovery looks whether it exists."""
+        for resource in resources:
+            self.journal.append(Held(resource))
+
+    def keep_all(self) -> None:
+        """The commit is done: what was made belongs to the running guest, and nothing is rolled back any more."""
+        for resource in self.journal.story.held:
+            self.journal.append(Kept(resource))
+
+    def enter(self, state: State) -> None:
+        """Write down that the migration enters `state`, and tell the listener."""
+        self.journal.append(Entered(state))
+        self.report(state)
+
+    def measure(self, name: str, ms: float) -> None:
+        figure = Measured(name, ms)
+        self.journal.append(figure)
+        self.report(figure)
+
+
+@asynccontextmanager
+async def open_context(plan: Plan, hosts: Hosts, journal: Journal, report: Reporter) -> AsyncIterator[Context]:
+    """A context whose monitors are closed at the end."""
+    async with AsyncExitStack() as stack:
+        yield Context(plan, hosts, Monitors(hosts, stack), journal, report)

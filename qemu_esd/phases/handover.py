@@ -1,0 +1,69 @@
+"""Handover: the source QEMU gives its images to the path handler, and exits.
+
+The images are taken between `completed` and `cont` on the target, while the guest is stopped: the path handler's lock
+is the fence, and the source cannot run again whatever happens to us. On 10.x it must be so early anyway: an export of
+an inactive node answers reads only, and the guest's first partial write would fail.
+"""
+
+from __future__ import annotations
+
+from qemu_esd.graph import names, nodes, path_handler
+from qemu_esd.hosts import service
+from qemu_esd.model.plan import DiskPlan
+from qemu_esd.model.record import LinkMember
+from qemu_esd.phases import links, places
+from qemu_esd.phases.context import Context
+from qemu_esd.qmp import blockdev, exports
+from qemu_esd.qmp.session import Session
+
+
+async def take_images(ctx: Context) -> None:
+    """The path handler opens each image and serves from it; requests in flight are not lost.
+
+    Raises if a lock cannot be had: then the source still holds its images, and all can be rolled back.
+    A kill in the middle: some devices are served by the source QEMU still, which answers reads until it is ended.
+    """
+    session, members = await ctx.path_handler(), places.taken_members(ctx.plan)
+    for member in members:
+        await blockdev.add_all(session, path_handler.taken(member))
+    for member in members:
+        await blockdev.reopen(session, path_handler.served(member, names.image(member.suid)))
+    for disk, member in zip(ctx.plan.disks, members, strict=True):
+        if member.writable:
+            await _open_for_writes(ctx, session, disk, member)
+
+
+async def _open_for_writes(ctx: Context, handler: Session, disk: DiskPlan, member: LinkMember) -> None:
+    """A disk without local space: its export becomes writable, and the waiting target gets a link that writes."""
+    suid = member.suid
+    await exports.delete(handler, names.served(suid))
+    await exports.add_writable(handler, names.served(suid), names.served(suid), member.export)
+    target = await ctx.target_qemu()
+    await blockdev.add(target, nodes.link(names.remote_writable(suid), disk.link, writable=True))
+    await blockdev.reopen(target, nodes.face(suid, names.remote_writable(suid)))
+    await blockdev.delete(target, names.remote(suid))
+
+
+async def end_source(ctx: Context) -> None:
+    """The source QEMU ends and its RAM is free; a path handler that is restarted finds the images by itself."""
+    await _make_permanent(ctx)
+    await _drop_proxies(ctx)
+    source = await ctx.source_qemu()
+    await source.quit()
+    await source.closed()
+    await links.after_switchover(ctx)
+
+
+async def _make_permanent(ctx: Context) -> None:
+    """A kill before this line: a restarted path handler asks the source QEMU, which is still there."""
+    plan, unit = ctx.plan, places.path_handler(ctx.plan)
+    argv = path_handler.image_argv(places.taken_members(plan), places.handler_listen(plan), places.handler_monitor(plan))
+    await service.rewrite(await ctx.source(), plan.source.paths.unit(unit.name), argv)
+
+
+async def _drop_proxies(ctx: Context) -> None:
+    session = await ctx.path_handler()
+    present = await blockdev.names(session)
+    for member in places.members(ctx.plan):
+        if names.proxy(member.suid) in present:
+            await blockdev.delete(session, names.proxy(member.suid))

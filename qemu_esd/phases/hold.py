@@ -1,0 +1,115 @@
+"""Undo: one match that makes any held thing be gone. Gone already is success, so everything can be released twice."""
+
+from __future__ import annotations
+
+from qemu_esd.errors import QemuError, QemuGoneError
+from qemu_esd.hosts import files, service, ssh_keys
+from qemu_esd.log import logger
+from qemu_esd.model.host import HostPaths
+from qemu_esd.model.record import Released
+from qemu_esd.model.resource import (
+    AuthorizedKey,
+    Export,
+    File,
+    Folder,
+    MigrationSettings,
+    NbdServer,
+    Outgoing,
+    QemuObject,
+    Resource,
+    Unit,
+)
+from qemu_esd.phases.context import Context
+from qemu_esd.qmp import exports, machine, migrate
+from qemu_esd.qmp.session import Session
+
+CANCEL_SECONDS = 60.0
+
+
+async def roll_back(ctx: Context) -> None:
+    """Release everything that is held, the newest first. A kill in the middle: the rest is still held."""
+    for resource in reversed(ctx.journal.story.held):
+        await release(ctx, resource)
+        ctx.journal.append(Released(resource))
+
+
+async def release(ctx: Context, resource: Resource) -> None:
+    logger.debug("release", resource=resource)
+    match resource:
+        case Folder(host, path):
+            await files.remove_tree(await ctx.hosts.get(host), path)
+        case File(host, path):
+            await files.remove(await ctx.hosts.get(host), path)
+        case Unit():
+            await stop_unit(ctx, resource)
+        case AuthorizedKey(host, comment):
+            await ssh_keys.withdraw(await ctx.hosts.get(host), comment)
+        case Outgoing():
+            await _undo_outgoing(ctx, resource)
+        case NbdServer() | Export() | QemuObject() | MigrationSettings():
+            await _release_in_qemu(ctx, resource)
+
+
+async def stop_unit(ctx: Context, unit: Unit) -> None:
+    paths = _paths(ctx, unit.host)
+    await service.stop(await ctx.hosts.get(unit.host), paths.unit(unit.name), unit.name)
+
+
+def _paths(ctx: Context, host: str) -> HostPaths:
+    site = ctx.plan.source if host == ctx.plan.source.host else ctx.plan.target
+    return site.paths
+
+
+async def _release_in_qemu(ctx: Context, resource: NbdServer | Export | QemuObject | MigrationSettings) -> None:
+    """What lives in a QEMU is gone when that QEMU is gone."""
+    try:
+        session = await ctx.monitors.get(resource.host, resource.monitor, ctx.plan.vm)
+        await _release_by(session, resource)
+    except QemuGoneError:
+        logger.info("already gone with its QEMU", resource=resource)
+
+
+async def _release_by(session: Session, resource: NbdServer | Export | QemuObject | MigrationSettings) -> None:
+    match resource:
+        case NbdServer():
+            await exports.stop_serving(session)
+        case Export(id=id):
+            if id in await exports.ids(session):
+                await exports.delete(session, id)
+        case QemuObject(id=id):
+            if id in await machine.objects(session):
+                await machine.delete_object(session, id)
+        case MigrationSettings():
+            await migrate.set_capabilities(session, dict(resource.capabilities))
+            await migrate.set_parameters(
+                session,
+                migrate.Parameters(
+                    resource.tls_creds, resource.tls_hostname, resource.max_bandwidth, resource.downtime_limit
+                ),
+            )
+
+
+async def _undo_outgoing(ctx: Context, outgoing: Outgoing) -> None:
+    """The target first, so that two copies can never run; then the fence; then the source goes on."""
+    await stop_unit(ctx, outgoing.target)
+    try:
+        session = await ctx.monitors.get(outgoing.host, outgoing.monitor, ctx.plan.vm)
+        await _cancel(session)
+        if await machine.run_state(session) == "postmigrate":
+            await stop_unit(ctx, outgoing.path_handler)
+            await machine.cont(session)
+    except QemuGoneError:
+        logger.warning("the source QEMU is gone", host=outgoing.host)
+
+
+async def _cancel(session: Session) -> None:
+    """End an outgoing stream and wait until QEMU has ended it; none running is fine."""
+    ended = frozenset({"none", "cancelled", "failed", "completed"})
+    with session.listening("MIGRATION") as events:
+        if (await migrate.progress(session)).status in ended:
+            return
+        try:
+            await migrate.cancel(session)
+        except QemuError as error:
+            logger.info("migrate_cancel was refused", reason=error.reason)
+        await migrate.wait_status(events, ended, CANCEL_SECONDS)

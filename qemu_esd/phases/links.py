@@ -1,0 +1,127 @@
+"""The way from the target to the source's path handler: a supervised tunnel, or TCP with a watch beside it.
+
+A dead link is noticed within 20 s either way: ssh has its own heartbeat, and beside TCP a watch asks the path handler
+every few seconds and cuts connections that no longer lead anywhere. Neither needs our process.
+"""
+
+from __future__ import annotations
+
+import json
+
+from qemu_esd.graph import nodes
+from qemu_esd.hosts import files, service, ssh_keys
+from qemu_esd.model.disk import Link, PlainTcp, TlsTcp
+from qemu_esd.model.plan import Plan, Transport
+from qemu_esd.model.resource import AuthorizedKey
+from qemu_esd.phases import places
+from qemu_esd.phases.context import Context
+
+# Two probes of PROBE_SECONDS with INTERVAL_SECONDS before each: 16 s at the worst.
+INTERVAL_SECONDS, PROBE_SECONDS = 3, 5
+
+_WATCH = r"""
+fails=0
+while :; do
+    sleep "$4"
+    if timeout "$3" qemu-img info --output=json --object "$5" "json:$6" >/dev/null; then
+        fails=0
+    else
+        fails=$((fails + 1))
+        if [ $fails -ge 2 ]; then ss -K dst "$1" dport = "$2" >/dev/null; fi
+    fi
+done
+"""
+
+
+async def connect(ctx: Context) -> None:
+    """Make the link usable for the target's QEMU, before that QEMU starts."""
+    if ctx.plan.transport is Transport.SSH:
+        await _start_tunnel(ctx)
+    else:
+        await _start_watch(ctx)
+
+
+async def _start_watch(ctx: Context) -> None:
+    unit = places.watch(ctx.plan)
+    link = next((disk.link for disk in ctx.plan.disks), None)
+    if link is None:
+        return
+    ctx.hold(unit)
+    watch = service.Service(unit.name, ctx.plan.target.paths.unit(unit.name), watch_argv(link), restart=True)
+    await service.start(await ctx.target(), watch)
+
+
+def watch_argv(link: Link) -> tuple[str, ...]:
+    """The watch of a TCP link. Its words are a socket's address and a node; the key stays in its file."""
+    assert isinstance(link.endpoint, TlsTcp | PlainTcp)
+    node = {key: value for key, value in nodes.link("probe", link).items() if key != "node-name"}
+    node |= {"reconnect-delay": 0, "open-timeout": 0}
+    credentials = nodes.tls_object(link.endpoint, "client") or {"qom-type": "secret", "id": "none", "data": ""}
+    seconds = (str(PROBE_SECONDS), str(INTERVAL_SECONDS))
+    words = (link.endpoint.address, str(link.endpoint.port), *seconds, json.dumps(credentials), json.dumps(node))
+    return ("sh", "-c", _WATCH, "esd-watch", *words)
+
+
+async def _start_tunnel(ctx: Context) -> None:
+    plan, unit = ctx.plan, places.tunnel(ctx.plan)
+    await _exchange_keys(ctx)
+    ctx.hold(unit)
+    ram = f"{plan.source.paths.link_run(plan.id)}/ram.sock:{plan.target.paths.link_run(plan.id)}/ram.sock"
+    argv = await _tunnel_argv(ctx, "-R", ram)
+    tunnel = service.Service(unit.name, plan.target.paths.unit(unit.name), argv, restart=True)
+    await service.start_ready(await ctx.target(), tunnel, tunnel_socket(plan))
+
+
+def tunnel_socket(plan: Plan) -> str:
+    """The target's end of the tunnel to the path handler."""
+    return f"{plan.target.paths.link_run(plan.id)}/nbd.sock"
+
+
+async def _exchange_keys(ctx: Context) -> None:
+    """The target may forward through the source's sshd, with a key that only this migration has."""
+    plan = ctx.plan
+    source, target = await ctx.source(), await ctx.target()
+    comment = ssh_keys.comment_of(plan.id)
+    folder = plan.target.paths.link_state(plan.id)
+    public = await ssh_keys.generate(target, f"{folder}/tunnel.key", comment)
+    ctx.hold(AuthorizedKey(plan.source.host, comment))
+    await ssh_keys.allow(source, public, comment)
+    access = await source.ssh_access()
+    line = f"[{plan.source.address}]:{access.port} {access.host_key}\n"
+    await files.write(target, f"{folder}/known_hosts", line.encode())
+
+
+async def _tunnel_argv(ctx: Context, *extra: str) -> tuple[str, ...]:
+    plan = ctx.plan
+    access = await (await ctx.source()).ssh_access()
+    state, here, there = (
+        plan.target.paths.link_state(plan.id),
+        plan.target.paths.link_run(plan.id),
+        plan.source.paths.link_run(plan.id),
+    )
+    options = {
+        "BatchMode": "yes",
+        "ExitOnForwardFailure": "yes",
+        "IdentitiesOnly": "yes",
+        "IdentityFile": f"{state}/tunnel.key",
+        "ServerAliveCountMax": "3",
+        "ServerAliveInterval": "5",
+        "StreamLocalBindMask": "0177",
+        "StreamLocalBindUnlink": "yes",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": f"{state}/known_hosts",
+    }
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    forwards = ["-L", f"{here}/nbd.sock:{there}/nbd.sock"]
+    return (
+        "ssh", "-F", "none", "-N", "-T", *words, *forwards, *extra,
+        "-p", str(access.port), "-l", access.user, "--", plan.source.address,
+    )  # fmt: skip
+
+
+async def after_switchover(ctx: Context) -> None:
+    """A tunnel that is restarted later has no RAM to carry: its end on the source would stand in the way."""
+    if ctx.plan.transport is Transport.SSH:
+        folder = ctx.plan.target.paths.unit(places.tunnel(ctx.plan).name)
+        await service.rewrite(await ctx.target(), folder, await _tunnel_argv(ctx))
+

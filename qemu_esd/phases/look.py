@@ -1,0 +1,139 @@
+"""Look at both hosts and the guest, side by side, and touch nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from qemu_esd.errors import EsdError, RefusedError
+from qemu_esd.hosts import facts, files
+from qemu_esd.hosts.base import Host, run
+from qemu_esd.hosts.connect import Hosts
+from qemu_esd.hypervisors import bare, processes, records
+from qemu_esd.hypervisors.cmdline.carried import Place
+from qemu_esd.hypervisors.cmdline.reader import read
+from qemu_esd.journal import registry
+from qemu_esd.model.disk import Image
+from qemu_esd.model.record import GuestRecord
+from qemu_esd.model.vm import Guest, QemuProcess
+from qemu_esd.phases.context import Monitors
+from qemu_esd.qmp import exports, jobs, machine, migrate
+from qemu_esd.qmp.session import Session
+
+
+@dataclass(frozen=True)
+class SourceView:
+    """The guest on its host: how it runs, what works on it, where its anonymous disks sit, what is missing there."""
+
+    guest: Guest
+    record: GuestRecord | None
+    facts: facts.HostFacts
+    address: str
+    run_state: str
+    migration: str
+    jobs: tuple[str, ...]
+    exports: frozenset[str]
+    tls: bool
+    places: dict[str, Place]
+    ports_in_use: frozenset[int]
+    missing_images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TargetView:
+    """The host that it is to run on. `machine_types` and `tls` are those of its QEMU."""
+
+    facts: facts.HostFacts
+    address: str
+    process: QemuProcess | None
+    machine_types: frozenset[str]
+    tls: bool
+    ports_in_use: frozenset[int]
+
+
+async def find_host(hosts: Hosts, vm: str) -> str:
+    """The host that `vm` runs on, as far as this controller knows. Raises RefusedError for an unknown guest."""
+    known = registry.find(vm)
+    if known is not None:
+        return known.hosts[-1]
+    if await processes.find(await hosts.get("local"), vm) is not None:
+        return "local"
+    raise RefusedError(f"there is no guest {vm}", hint="see: qemu-esd status; name its host with --from HOST")
+
+
+async def source(hosts: Hosts, monitors: Monitors, vm: str, host_name: str, peer: Host) -> SourceView:
+    """Everything about the guest on its host. Raises RefusedError, HostError, MonitorBusyError."""
+    host = await hosts.get(host_name)
+    here, process = await asyncio.gather(facts.look(host), processes.find(host, vm))
+    record = await records.guest(host, here.paths, vm)
+    if process is None:
+        raise _not_running(vm, host_name, record)
+    qemu = await monitors.get(host_name, bare.monitor_of(host_name, process, here.paths), vm)
+    guest = await bare.describe(process, qemu, record)
+    images = [layer.path for disk in guest.disks for layer in disk.chain if isinstance(layer, Image)]
+    present = await files.existing(host, *images)
+    return SourceView(
+        guest=guest,
+        record=record,
+        facts=here,
+        address=await _address(host, peer),
+        run_state=await machine.run_state(qemu),
+        migration=(await migrate.progress(qemu)).status,
+        jobs=tuple(await jobs.running(qemu)),
+        exports=await exports.ids(qemu),
+        tls=await machine.has_tls_psk(qemu),
+        places=await _places(guest, qemu),
+        ports_in_use=await facts.ports_in_use(host),
+        missing_images=tuple(path for path in images if path not in present),
+    )
+
+
+def _not_running(vm: str, host: str, record: GuestRecord | None) -> EsdError:
+    if record is not None and record.moved_to is not None:
+        return RefusedError(f"{vm} has moved to {record.moved_to}", host=host, hint=f"add --from {record.moved_to}")
+    if record is not None:
+        hint = f"a guest that is shut off moves cold: copy its images, then qemu-esd vm run {vm} --host ..."
+        return RefusedError(f"{vm} is shut off", host=host, hint=hint)
+    return RefusedError(f"there is no guest {vm}", host=host, hint="see: qemu-esd vm list --host " + host)
+
+
+async def _places(guest: Guest, qemu: Session) -> dict[str, Place]:
+    """Where disks without a -device of their own sit."""
+    line = read(guest.process.argv)
+    anonymous = [disk for disk in guest.disks if (use := line.find(disk.drive)) and use.device is None]
+    return {disk.id: await bare.place(qemu, disk) for disk in anonymous}
+
+
+async def _address(host: Host, peer: Host) -> str:
+    """The address of `host` on its way to `peer`: from the routing table, whoever of the two we are."""
+    peer_address = await peer.peer_address()
+    if peer_address is not None:
+        return await facts.address_towards(host, peer_address)
+    own = await host.peer_address()
+    if own is None:
+        raise RefusedError("both ends are this machine", host=host.name, hint="name another host")
+    return own
+
+
+async def target(hosts: Hosts, vm: str, host_name: str, peer: Host) -> TargetView:
+    """Everything about the host that the guest is to run on."""
+    host = await hosts.get(host_name)
+    here, process, ports = await asyncio.gather(
+        facts.look(host), processes.find(host, vm), facts.ports_in_use(host)
+    )
+    has_qemu = "qemu-system-x86_64" in here.programs
+    kinds, objects = await asyncio.gather(
+        _words(host, "-machine", "help") if has_qemu else _nothing(),
+        _words(host, "-machine", "none", "-object", "help") if has_qemu else _nothing(),
+    )
+    return TargetView(here, await _address(host, peer), process, kinds, "tls-creds-psk" in objects, ports)
+
+
+async def _nothing() -> frozenset[str]:
+    return frozenset()
+
+
+async def _words(host: Host, *options: str) -> frozenset[str]:
+    """The first words of the lines that QEMU answers to a question for help."""
+    done = await run(host, ("qemu-system-x86_64", *options))
+    return frozenset(line.split()[0] for line in done.text.splitlines() if line.split())

@@ -1,0 +1,120 @@
+"""The background move: make every block of a disk local while the guest uses it.
+
+First a mirror job reads everything through the copy-on-read filter into a sink that keeps nothing: it has many requests
+in flight and lives in QEMU, so it needs nobody. Then what is still missing (holes, errors) is filled range by range,
+and the allocation map says when nothing is missing. `block-stream` moves no data: it can lose some silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from qemu_esd import nbd
+from qemu_esd.errors import UnfinishedError
+from qemu_esd.graph import names
+from qemu_esd.log import logger
+from qemu_esd.model.record import DiskRecord
+from qemu_esd.phases import windows
+from qemu_esd.phases.station import Station
+from qemu_esd.qmp import blockdev, jobs
+
+# A mirror of a whole disk may take very long; its progress is shown meanwhile.
+MIRROR_SECONDS = 30 * 86400.0
+PROGRESS_SECONDS = 0.5
+HOLE_CHUNK = 32 << 20
+DATA_CHUNK = 4 << 20
+# Passes that bring nothing nearer before we call it stuck.
+FRUITLESS = 3
+
+OnBytes = Callable[[int, int], None]
+
+
+async def make_local(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
+    """Returns when every block of `disk` is allocated in its overlay. `on_bytes(done, total)` tells the progress.
+
+    Raises UnfinishedError when some range cannot be read; what is there stays, and the next try goes on from it.
+    """
+    await mirror(station, disk, on_bytes)
+    await fill(station, disk, on_bytes)
+
+
+async def mirror(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
+    """Start the mirror, or join the one that runs, and wait until it has read everything or failed."""
+    qemu, id = station.qemu, names.move_job(disk.suid)
+    await start_mirror(station, disk)
+    watching = asyncio.ensure_future(_watch(station, id, on_bytes))
+    try:
+        job = await jobs.wait_status(qemu, id, frozenset({"ready", "concluded"}), MIRROR_SECONDS)
+    finally:
+        watching.cancel()
+    if job.error:
+        logger.warning("the background job failed; what is missing is filled piece by piece", error=job.error)
+    await end_mirror(station, disk.suid)
+
+
+async def start_mirror(station: Station, disk: DiskRecord) -> None:
+    qemu, sink = station.qemu, names.sink(disk.suid)
+    if names.move_job(disk.suid) in await jobs.running(qemu):
+        return
+    if sink not in await blockdev.names(qemu):
+        await blockdev.add(qemu, {"driver": "null-co", "node-name": sink, "size": disk.size})
+    speed = station.record.bandwidth or 0
+    await jobs.start_mirror(qemu, names.move_job(disk.suid), names.copy_on_read(disk.suid), sink, speed)
+
+
+async def end_mirror(station: Station, suid: str) -> None:
+    """End the job if there is one (it has nothing to complete), and remove its sink."""
+    qemu, id = station.qemu, names.move_job(suid)
+    if id in await jobs.running(qemu):
+        await jobs.cancel(qemu, id)
+        await jobs.wait_status(qemu, id, frozenset({"concluded"}), MIRROR_SECONDS)
+        await jobs.dismiss(qemu, id)
+    if names.sink(suid) in await blockdev.names(qemu):
+        await blockdev.delete(qemu, names.sink(suid))
+
+
+async def _watch(station: Station, id: str, on_bytes: OnBytes) -> None:
+    """A job's progress has no event: it is looked at while somebody waits."""
+    while True:
+        job = (await jobs.running(station.qemu)).get(id)
+        if job:
+            on_bytes(job.done, job.total)
+        await asyncio.sleep(PROGRESS_SECONDS)
+
+
+async def fill(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
+    """Fill what is missing: data first, then holes, so that holes stay sparse. Proven by the map at the end."""
+    fruitless, before = 0, disk.size + 1
+    while missing := await missing_bytes(station, disk):
+        fruitless = 0 if missing < before else fruitless + 1
+        if fruitless == FRUITLESS:
+            raise _stuck(station, disk, missing)
+        before = missing
+        on_bytes(disk.size - missing, disk.size)
+        await _fill_once(station, disk)
+
+
+async def missing_bytes(station: Station, disk: DiskRecord) -> int:
+    """How much of the disk is not allocated here, by the allocation map."""
+    async with windows.look(station.host, station.sockets.nbd, disk.suid) as client:
+        maps = await client.map(nbd.ALLOCATION_DEPTH)
+    return sum(part.length for part in nbd.absent(maps[nbd.ALLOCATION_DEPTH]))
+
+
+async def _fill_once(station: Station, disk: DiskRecord) -> None:
+    residency = await windows.residency(station.host, station.sockets.nbd, disk.suid)
+    async with windows.filling(station.host, station.sockets.nbd, disk.suid) as client:
+        failed = await nbd.fill(client, residency.where(nbd.Where.REMOTE), chunk=DATA_CHUNK)
+        failed += await nbd.fill(client, residency.where(nbd.Where.HOLE), chunk=HOLE_CHUNK)
+    for error in failed[:3]:
+        logger.warning("a range could not be read", disk=disk.id, offset=error.offset, length=error.length)
+
+
+def _stuck(station: Station, disk: DiskRecord, missing: int) -> UnfinishedError:
+    name = station.record.name
+    return UnfinishedError(
+        f"{missing} bytes of {disk.id} cannot be brought over",
+        host=station.host.name,
+        hint=f"see that {station.record.upstream[0].host} answers, then: qemu-esd settle {name}",
+    )

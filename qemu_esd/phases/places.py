@@ -1,0 +1,90 @@
+"""Where one migration's things are: units, sockets, keys. Derived from the plan, so a crash leaves no riddle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qemu_esd.graph import names
+from qemu_esd.model.disk import Endpoint, PlainTcp, TlsTcp, UnixPath
+from qemu_esd.model.host import GuestSockets, guest_sockets, vm_key
+from qemu_esd.model.plan import Plan, Site, Transport
+from qemu_esd.model.record import LinkMember
+from qemu_esd.model.resource import Unit
+
+
+def path_handler_name(migration: str) -> str:
+    return f"path-{migration}"
+
+
+def guest_unit_name(vm: str) -> str:
+    return f"vm-{vm_key(vm)}"
+
+
+def watch_name(migration: str) -> str:
+    return f"watch-{migration}"
+
+
+def tunnel_name(migration: str) -> str:
+    return f"tunnel-{migration}"
+
+
+def path_handler(plan: Plan) -> Unit:
+    return Unit(plan.source.host, path_handler_name(plan.id))
+
+
+def guest_unit(plan: Plan) -> Unit:
+    return Unit(plan.target.host, guest_unit_name(plan.vm))
+
+
+def watch(plan: Plan) -> Unit:
+    return Unit(plan.target.host, watch_name(plan.id))
+
+
+def tunnel(plan: Plan) -> Unit:
+    return Unit(plan.target.host, tunnel_name(plan.id))
+
+
+def key_dir(site: Site, migration: str) -> str:
+    """The folder of keys.psk: the link folder itself."""
+    return site.paths.link_state(migration)
+
+
+def source_socket(plan: Plan) -> str:
+    """The NBD server of the source QEMU, for the path handler."""
+    return f"{plan.source.paths.link_run(plan.id)}/source.sock"
+
+
+def handler_monitor(plan: Plan) -> str:
+    return f"{plan.source.paths.link_run(plan.id)}/control.sock"
+
+
+def handler_listen(plan: Plan) -> Endpoint:
+    """Where the path handler listens, as seen on the source: one address, never all of them."""
+    match plan.transport:
+        case Transport.TLS:
+            return TlsTcp(plan.source.address, plan.nbd_port, key_dir(plan.source, plan.id))
+        case Transport.PLAINTEXT:
+            return PlainTcp(plan.source.address, plan.nbd_port)
+        case Transport.SSH:
+            return UnixPath(f"{plan.source.paths.link_run(plan.id)}/nbd.sock")
+
+
+def target_sockets(plan: Plan) -> GuestSockets:
+    return guest_sockets(plan.target.paths, plan.vm)
+
+
+def credentials(plan: Plan) -> str:
+    return names.credentials(plan.id)
+
+
+def members(plan: Plan) -> tuple[LinkMember, ...]:
+    """What the path handler of this migration serves while the source QEMU runs: to read only."""
+    return tuple(LinkMember(disk.disk.suid, disk.disk.chain, disk.export, disk.disk.size) for disk in plan.disks)
+
+
+def taken_members(plan: Plan) -> tuple[LinkMember, ...]:
+    """What it serves once it holds the images: a disk without local space is written here."""
+    return tuple(
+        replace(member, writable=disk.member is None)
+        for member, disk in zip(members(plan), plan.disks, strict=True)
+    )

@@ -1,0 +1,144 @@
+"""Prepare: the source serves its disks, the target has overlays and a QEMU that waits. The guest notices nothing.
+
+A kill anywhere in here: the guest runs on the source, and everything made is in the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from qemu_esd.errors import EsdError, QemuError, QemuGoneError, RefusedError
+from qemu_esd.graph import names, path_handler
+from qemu_esd.graph.handlers import HANDLERS
+from qemu_esd.hosts import files, qemu_img, service
+from qemu_esd.journal import codec
+from qemu_esd.model.plan import DiskPlan, Site, Transport
+from qemu_esd.model.record import LinkRecord
+from qemu_esd.model.resource import Export, File, Folder, NbdServer
+from qemu_esd.phases import links, places
+from qemu_esd.phases.context import Context
+from qemu_esd.qmp import blockdev, exports
+from qemu_esd.qmp.session import Session
+
+
+async def prepare(ctx: Context) -> None:
+    """Make both ends ready. Raises what failed; the caller rolls back."""
+    key = secrets.token_hex(32)
+    await asyncio.gather(_make_folders(ctx, ctx.plan.source, key), _make_folders(ctx, ctx.plan.target, key))
+    await asyncio.gather(_prepare_source(ctx), _make_members(ctx))
+    await links.connect(ctx)
+    await _start_target(ctx)
+
+
+async def _make_folders(ctx: Context, site: Site, key: str) -> None:
+    """The link's folders on one host, with the key that both ends of this migration share."""
+    state, run = site.paths.link_state(ctx.plan.id), site.paths.link_run(ctx.plan.id)
+    ctx.hold(Folder(site.host, state), Folder(site.host, run))
+    host = await ctx.hosts.get(site.host)
+    await files.make_folders(host, state, run)
+    if ctx.plan.transport is Transport.TLS:
+        await files.write(host, f"{state}/keys.psk", f"qemu:{key}\n".encode())
+
+
+async def _prepare_source(ctx: Context) -> None:
+    session = await ctx.source_qemu()
+    await _export_disks(ctx, session)
+    await _start_path_handler(ctx)
+    await _try_fence(ctx)
+
+
+async def _export_disks(ctx: Context, session: Session) -> None:
+    """Read-only exports of the nodes that hold data: read-only ones do not stand in the way of the switchover."""
+    plan = ctx.plan
+    ctx.hold(NbdServer(plan.source.host, plan.guest.monitor))
+    try:
+        await exports.serve_unix(session, places.source_socket(plan))
+    except QemuError as error:
+        raise RefusedError(
+            f"the NBD server of {plan.vm} is in use ({error.reason})",
+            host=plan.source.host,
+            hint="end what uses it (nbd-server-stop), then migrate again",
+        ) from error
+    for disk in plan.disks:
+        id = names.export_id(disk.disk.suid, "src")
+        ctx.hold(Export(plan.source.host, plan.guest.monitor, id))
+        await exports.add(session, id, disk.disk.overlay, disk.disk.suid)
+
+
+async def _start_path_handler(ctx: Context) -> None:
+    plan, unit = ctx.plan, places.path_handler(ctx.plan)
+    argv = path_handler.proxy_argv(
+        places.members(plan), places.handler_listen(plan), places.handler_monitor(plan), places.source_socket(plan)
+    )
+    ctx.hold(unit)
+    host = await ctx.source()
+    await files.write(host, f"{plan.source.paths.link_state(plan.id)}/link.json", _link_record(ctx).encode())
+    handler = service.Service(unit.name, plan.source.paths.unit(unit.name), argv, restart=True)
+    await service.start_ready(host, handler, places.handler_monitor(plan))
+
+
+def _link_record(ctx: Context) -> str:
+    plan = ctx.plan
+    return codec.dump(LinkRecord(plan.id, plan.vm, plan.generation, plan.target.host, places.members(plan)))
+
+
+async def _try_fence(ctx: Context) -> None:
+    """The image must be locked while the guest runs: if the path handler can open it now, nothing fences it later."""
+    session = await ctx.path_handler()
+    for member in places.members(ctx.plan):
+        try:
+            await blockdev.add_all(session, path_handler.taken(member))
+        except QemuError as error:
+            if "lock" in error.reason:
+                continue
+            raise
+        raise RefusedError(
+            f"image locks do not work for {member.chain[0]}",
+            host=ctx.plan.source.host,
+            hint="put the image on a local file system, and do not run QEMU with locking=off",
+        )
+
+
+async def _make_members(ctx: Context) -> None:
+    """The empty overlays on the target."""
+    paths = ctx.plan.target.paths
+    host = await ctx.target()
+    ctx.hold(Folder(ctx.plan.target.host, paths.vm_run(ctx.plan.vm)))
+    await files.make_folders(host, f"{paths.state}/disks", paths.vm_state(ctx.plan.vm), paths.vm_run(ctx.plan.vm))
+    for disk in ctx.plan.disks:
+        await _make_member(ctx, disk)
+
+
+async def _make_member(ctx: Context, disk: DiskPlan) -> None:
+    if disk.member is None:
+        return
+    ctx.hold(File(ctx.plan.target.host, disk.member.path))
+    options = HANDLERS[disk.handler].overlay_options(disk.disk.logical_block)
+    await qemu_img.create_overlay(await ctx.target(), disk.member.path, disk.disk.size, options)
+
+
+async def _start_target(ctx: Context) -> None:
+    """The QEMU on the target, stopped and waiting (`-S -incoming defer`)."""
+    plan, unit = ctx.plan, places.guest_unit(ctx.plan)
+    host = await ctx.target()
+    ctx.hold(File(plan.target.host, plan.target.paths.console_log(plan.vm, plan.generation)), unit)
+    guest = service.Service(unit.name, plan.target.paths.unit(unit.name), plan.target_argv)
+    await service.start_ready(host, guest, places.target_sockets(plan).control)
+    try:
+        target = await ctx.target_qemu()
+    except QemuGoneError as error:
+        words = await service.last_words(host, guest.folder)
+        raise EsdError(f"QEMU does not start for {plan.vm}: {words}", host=plan.target.host) from error
+    await _check_sizes(ctx, target)
+
+
+async def _check_sizes(ctx: Context, session: Session) -> None:
+    """QEMU does not compare sizes, and reads wrong data if they differ: so we do, to the byte."""
+    nodes = await blockdev.named(session)
+    for disk in ctx.plan.disks:
+        for name in (names.overlay(disk.disk.suid), names.remote(disk.disk.suid)):
+            size = nodes[name]["image"]["virtual-size"] if name in nodes else disk.disk.size
+            if size != disk.disk.size:
+                raise EsdError(f"{name} has {size} bytes, the disk {disk.disk.size}", host=ctx.plan.target.host)
+

@@ -1,0 +1,69 @@
+"""A guest where it runs now, whatever brought it there: its host, its record, its monitor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from qemu_esd.errors import RefusedError
+from qemu_esd.hosts import facts
+from qemu_esd.hosts.base import Host
+from qemu_esd.hosts.connect import Hosts
+from qemu_esd.hypervisors import bare, processes, records
+from qemu_esd.model.disk import Disk, link_of
+from qemu_esd.model.host import GuestSockets, HostPaths, guest_sockets
+from qemu_esd.model.record import DiskRecord, GuestRecord
+from qemu_esd.model.vm import Guest
+from qemu_esd.phases.context import Monitors
+from qemu_esd.qmp.session import Session
+
+
+@dataclass(frozen=True)
+class Station:
+    """A running guest of ours. `qemu` is its control monitor."""
+
+    hosts: Hosts
+    monitors: Monitors
+    host: Host
+    paths: HostPaths
+    record: GuestRecord
+    guest: Guest
+    qemu: Session
+
+    @property
+    def sockets(self) -> GuestSockets:
+        return guest_sockets(self.paths, self.record.name)
+
+    def disk(self, record: DiskRecord) -> Disk:
+        """The running disk that a record speaks of."""
+        return next(disk for disk in self.guest.disks if disk.suid == record.suid)
+
+    def linked(self) -> tuple[DiskRecord, ...]:
+        """The disks whose data is partly elsewhere, so that something may be missing here."""
+        return tuple(disk for disk in self.record.disks if link_of(disk.chain))
+
+    async def rewrite(self, record: GuestRecord) -> Station:
+        """Write the guest's record anew and look at the guest again."""
+        await records.write_guest(self.host, self.paths, record)
+        return await open_station(self.hosts, self.monitors, self.host.name, record.name)
+
+
+async def open_station(hosts: Hosts, monitors: Monitors, host_name: str, vm: str) -> Station:
+    """The guest `vm` on that host. Raises RefusedError if it does not run there or is not ours."""
+    host = await hosts.get(host_name)
+    paths = (await facts.look(host)).paths
+    record = await records.guest(host, paths, vm)
+    if record is None or record.moved_to is not None:
+        raise RefusedError(f"{vm} is not one of our guests there", host=host_name, hint="see: qemu-esd status")
+    process = await processes.find(host, vm)
+    if process is None:
+        raise RefusedError(f"{vm} does not run", host=host_name, hint="see: qemu-esd status")
+    monitor = bare.monitor_of(host_name, process, paths)
+    qemu = await monitors.get(host_name, monitor, vm)
+    guest = await bare.describe(process, qemu, record)
+    return Station(hosts, monitors, host, paths, record, guest, qemu)
+
+
+def with_disk(record: GuestRecord, changed: DiskRecord) -> GuestRecord:
+    """The record with one disk's line replaced."""
+    disks = tuple(changed if disk.suid == changed.suid else disk for disk in record.disks)
+    return replace(record, disks=disks)

@@ -1,0 +1,51 @@
+"""The NBD server inside a QEMU or a storage daemon, and its exports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qemu_esd.errors import QemuError
+from qemu_esd.qmp.session import Session
+
+# A half-open old connection must not block a reconnect, and idle strangers must not fill the server.
+MAX_CONNECTIONS = 16
+
+
+async def serve_unix(session: Session, path: str) -> None:
+    """Start the NBD server on a unix socket. A QEMU has only one: raises QemuError if it runs already."""
+    address = {"type": "unix", "data": {"path": path}}
+    await session.execute("nbd-server-start", addr=address, max_connections=MAX_CONNECTIONS)
+
+
+async def stop_serving(session: Session) -> None:
+    """Stop the NBD server with all its exports; not running counts as stopped."""
+    try:
+        await session.execute("nbd-server-stop")
+    except QemuError as error:
+        if "not running" not in error.reason:
+            raise
+
+
+async def add(session: Session, id: str, node: str, name: str, *, depth: bool = False) -> None:
+    """Export `node` read-only under `name`; with `depth` its allocation depth can be asked for."""
+    await _add(session, id, node, name, {"writable": False, "allocation-depth": depth})
+
+
+async def add_writable(session: Session, id: str, node: str, name: str) -> None:
+    await _add(session, id, node, name, {"writable": True})
+
+
+async def _add(session: Session, id: str, node: str, name: str, more: dict[str, Any]) -> None:
+    words = {"type": "nbd", "id": id, "node-name": node, "name": name, **more}
+    await session.execute_dict("block-export-add", words)
+
+
+async def delete(session: Session, id: str) -> None:
+    """Remove an export at once, clients or not, and wait until it is gone."""
+    with session.listening("BLOCK_EXPORT_DELETED") as events:
+        await session.execute("block-export-del", id=id, mode="hard")
+        await events.wait(lambda event: event["data"]["id"] == id, 20, f"the end of the export {id}")
+
+
+async def ids(session: Session) -> frozenset[str]:
+    return frozenset(export["id"] for export in await session.execute("query-block-exports"))

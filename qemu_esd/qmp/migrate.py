@@ -1,0 +1,100 @@
+"""QEMU's own migration: capabilities, parameters, start, the wait for each state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from qemu_esd.qmp.session import Events, Session
+
+# 7.2 can say `completed` while the target is frozen unless return-path is on; see docs/recovery.md.
+SOURCE_CAPABILITIES = ("events", "return-path", "pause-before-switchover")
+TARGET_CAPABILITIES = ("events", "return-path", "late-block-activate")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The migration parameters that we change. `max_bandwidth` in bytes/s, `downtime_limit` in ms, "" = no TLS."""
+
+    tls_creds: str
+    tls_hostname: str
+    max_bandwidth: int
+    downtime_limit: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`query-migrate`. Bytes of RAM; `downtime_ms` once completed; `error` once failed."""
+
+    status: str
+    transferred: int = 0
+    remaining: int = 0
+    total: int = 0
+    downtime_ms: int | None = None
+    error: str | None = None
+
+
+async def progress(session: Session) -> Progress:
+    reply = await session.execute("query-migrate")
+    ram = reply.get("ram", {})
+    return Progress(
+        reply.get("status", "none"),
+        ram.get("transferred", 0),
+        ram.get("remaining", 0),
+        ram.get("total", 0),
+        reply.get("downtime"),
+        reply.get("error-desc"),
+    )
+
+
+async def capabilities(session: Session) -> dict[str, bool]:
+    rows = await session.execute("query-migrate-capabilities")
+    return {row["capability"]: row["state"] for row in rows}
+
+
+async def set_capabilities(session: Session, wanted: dict[str, bool]) -> None:
+    rows = [{"capability": name, "state": state} for name, state in wanted.items()]
+    await session.execute("migrate-set-capabilities", capabilities=rows)
+
+
+async def parameters(session: Session) -> Parameters:
+    reply = await session.execute("query-migrate-parameters")
+    return Parameters(
+        reply.get("tls-creds", ""), reply.get("tls-hostname", ""), reply["max-bandwidth"], reply["downtime-limit"]
+    )
+
+
+async def set_parameters(session: Session, wanted: Parameters) -> None:
+    await session.execute(
+        "migrate-set-parameters",
+        tls_creds=wanted.tls_creds,
+        tls_hostname=wanted.tls_hostname,
+        max_bandwidth=wanted.max_bandwidth,
+        downtime_limit=wanted.downtime_limit,
+    )
+
+
+async def listen(session: Session, uri: str) -> None:
+    """Start to wait for the stream (`-incoming defer`)."""
+    await session.execute("migrate-incoming", uri=uri)
+
+
+async def start(session: Session, uri: str) -> None:
+    await session.execute("migrate", uri=uri)
+
+
+async def go_on(session: Session) -> None:
+    """Leave pre-switchover. From here only the source's `completed` tells whether it is committed."""
+    await session.execute("migrate-continue", state="pre-switchover")
+
+
+async def cancel(session: Session) -> None:
+    await session.execute("migrate_cancel")
+
+
+async def wait_status(events: Events, wanted: frozenset[str], seconds: float) -> str:
+    """The first of the states `wanted` that a MIGRATION event names."""
+    event = await events.wait(
+        lambda event: event["event"] == "MIGRATION" and event["data"]["status"] in wanted,
+        seconds,
+        f"migration state {' or '.join(sorted(wanted))}",
+    )
+    return str(event["data"]["status"])

@@ -1,0 +1,132 @@
+"""One QMP session with a QEMU or a storage daemon: commands with a bound, events raced against the peer's end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+from qemu.qmp import ConnectError, EventListener, ExecInterruptedError, ExecuteError, QMPClient, Runstate
+
+from qemu_esd.errors import MonitorBusyError, QemuError, QemuGoneError, TimedOutError
+from qemu_esd.hosts.base import Host
+
+GREETING_SECONDS = 5.0
+COMMAND_SECONDS = 30.0
+
+# The library logs a lost peer as an error; here that is an exception with a host's name in it.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+class Session:
+    """An open monitor. `label` names the peer in errors (a VM or a path handler), `monitor` is its socket there."""
+
+    def __init__(self, client: QMPClient, host: str, label: str, monitor: str) -> None:
+        self._client = client
+        self.host = host
+        self.label = label
+        self.monitor = monitor
+
+    async def execute(self, command: str, /, **arguments: object) -> Any:
+        """The reply to `command`; underscores in argument names stand for dashes.
+
+        Raises QemuError (refused), QemuGoneError (the peer ended), TimedOutError (no answer).
+        """
+        words = {name.replace("_", "-"): value for name, value in arguments.items() if value is not None}
+        return await self.execute_dict(command, words)
+
+    async def execute_dict(self, command: str, arguments: dict[str, Any]) -> Any:
+        try:
+            async with asyncio.timeout(COMMAND_SECONDS):
+                return await self._client.execute(command, arguments or None)
+        except ExecuteError as error:
+            raise QemuError(command, str(error), host=self.host) from error
+        except ExecInterruptedError as error:
+            raise self._gone() from error
+        except TimeoutError as error:
+            raise TimedOutError(f"an answer of {self.label} to {command}", COMMAND_SECONDS, host=self.host) from error
+
+    @contextmanager
+    def listening(self, *names: str) -> Iterator[Events]:
+        """Collect events called `names` from now on: enter this before the command that causes them."""
+        with self._client.listener(names) as listener:
+            yield Events(self, listener)
+
+    async def closed(self) -> None:
+        """Returns when the peer has gone."""
+        while self._client.runstate == Runstate.RUNNING:
+            await self._client.runstate_changed()
+
+    async def quit(self) -> None:
+        """End the peer. The socket often closes before the reply comes: that is success."""
+        with suppress(QemuGoneError):
+            await self.execute("quit")
+
+    async def disconnect(self) -> None:
+        # A peer that is already gone makes disconnect() raise what killed it: of no interest at this point.
+        with suppress(Exception):
+            await asyncio.wait_for(self._client.disconnect(), GREETING_SECONDS)
+
+    def _gone(self) -> QemuGoneError:
+        return QemuGoneError(f"the monitor of {self.label} went away", host=self.host)
+
+
+class Events:
+    """Events of one session, in order. Waiting ends with QemuGoneError when the peer ends."""
+
+    def __init__(self, session: Session, listener: EventListener) -> None:
+        self._session = session
+        self._listener = listener
+
+    async def get(self) -> dict[str, Any]:
+        """The next event: {"event", "data"?, "timestamp"}."""
+        if not self._listener.empty():
+            return dict(await self._listener.get())
+        event = asyncio.ensure_future(self._listener.get())
+        closed = asyncio.ensure_future(self._session.closed())
+        try:
+            await asyncio.wait({event, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if event.done():
+                return dict(event.result())
+            raise self._session._gone()
+        finally:
+            for task in (event, closed):
+                task.cancel()
+
+    async def wait(self, accept: Callable[[dict[str, Any]], bool], seconds: float, what: str) -> dict[str, Any]:
+        """The first event that `accept` takes; raises TimedOutError(what) after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not accept(event := await self.get()):
+                    pass
+                return event
+        except TimeoutError as error:
+            raise TimedOutError(what, seconds, host=self._session.host) from error
+
+
+@asynccontextmanager
+async def open_session(host: Host, monitor: str, label: str) -> AsyncIterator[Session]:
+    """A session on the unix socket `monitor` of `host`.
+
+    A QMP socket serves one client at a time and lets a second one wait without a word, so a missing greeting
+    is MonitorBusyError; a socket that nobody listens on is QemuGoneError.
+    """
+    client = QMPClient(label)
+    path = await host.forward(monitor)
+    try:
+        await asyncio.wait_for(client.connect(path), GREETING_SECONDS)
+    except TimeoutError as error:
+        raise MonitorBusyError(
+            f"the QMP socket {monitor} of {label} is held by another client",
+            host=host.name,
+            hint="end the other client, or give the guest a second -qmp socket",
+        ) from error
+    except ConnectError as error:
+        raise QemuGoneError(f"nobody answers on the QMP socket {monitor} of {label}", host=host.name) from error
+    session = Session(client, host.name, label, monitor)
+    try:
+        yield session
+    finally:
+        await session.disconnect()

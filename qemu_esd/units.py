@@ -1,0 +1,51 @@
+"""Sizes, rates and durations as people write and read them."""
+
+from __future__ import annotations
+
+import re
+
+from qemu_esd.errors import UsageError
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)(b?)", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "64M", "64MiB", "1.5G", "512" (powers of 1024, as qemu-img reads them). Raises UsageError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is not a size", hint="write it like 512M or 4G")
+    number, letter, _, _ = match.groups()
+    return int(float(number) * 1024 ** _POWERS[letter.lower()])
+
+
+def parse_rate(text: str) -> int:
+    """Bytes per second of "100M", "100MB/s", "100MiB/s" (bytes) or "1gbit" (bits, powers of 1000)."""
+    plain = text.strip().lower().removesuffix("/s")
+    bits = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)bit", plain)
+    if bits:
+        return int(float(bits[1]) * 1000 ** _POWERS[bits[2]] / 8)
+    return parse_size(plain)
+
+
+def human_bytes(count: float) -> str:
+    """`count` bytes as "512 B", "64.0 KiB", "1.5 GiB"."""
+    if count < KIB:
+        return f"{int(count)} B"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        count /= 1024
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} PiB"
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration as "85 ms", "3.2 s", "4 min 10 s", "2 h 5 min"."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
