@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from qemu_esd.errors import CommandFailedError
-from qemu_esd.hosts.base import Host, run
+from qemu_esd.hosts.base import Host, run, shell
 
 # An overlay opened alone would read zeros where data is missing: this name cannot be opened, so it fails instead.
 # The running graph overrides it.
@@ -18,7 +18,7 @@ async def create_overlay(host: Host, path: str, size: int, options: dict[str, st
     words = ",".join(f"{name}={value}" for name, value in {"compat": "1.1", **options}.items())
     # -u: the backing name is not opened, which is the point of it.
     argv = ("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", UNOPENABLE, "-o", words, path, str(size))
-    await run(host, argv)
+    await shell(host, 'umask 077; exec "$@"', *argv)
 
 
 async def virtual_size(host: Host, path: str, format: str) -> int:

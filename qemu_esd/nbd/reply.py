@@ -7,7 +7,7 @@ header before a byte of its payload is read.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from errno import EINVAL
 from typing import Generic, TypeVar
 
@@ -110,7 +110,7 @@ class StatusReply(Reply[dict[int, list[Extent]]]):
             raise self.broken(f"context {context}, which nobody asked for or which was answered already")
         self._maps[context] = clip(self._extents(described), self.asked.end)
 
-    def _extents(self, described: list[tuple[int, int]]) -> list[Extent]:
+    def _extents(self, described: Iterable[tuple[int, int]]) -> list[Extent]:
         extents = []
         offset = self.asked.offset
         for length, flags in described:

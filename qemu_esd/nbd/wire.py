@@ -7,7 +7,7 @@ What a server sends is not to be trusted: parsers raise NbdProtocolError, never 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
 
 from qemu_esd.nbd.errors import NbdProtocolError
@@ -131,11 +131,11 @@ def parse_error(data: bytes) -> tuple[int, str]:
     return errno, text(data[6 : 6 + size])
 
 
-def parse_status(data: bytes) -> tuple[int, list[tuple[int, int]]]:
+def parse_status(data: bytes) -> tuple[int, Iterator[tuple[int, int]]]:
     """Context id, and (length, flags) of each extent."""
     if len(data) < 12 or len(data) % 8 != 4:
         raise NbdProtocolError(what="block status chunk", detail=f"a payload of {len(data)} bytes")
-    return int.from_bytes(data[:4], "big"), list(struct.iter_unpack(">II", data[4:]))
+    return int.from_bytes(data[:4], "big"), struct.iter_unpack(">II", data[4:])
 
 
 def parse_hole(data: bytes) -> tuple[int, int]:

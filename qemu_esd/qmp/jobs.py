@@ -63,9 +63,7 @@ async def start_detach(session: Session, id: str, overlay: str) -> None:
 
     Never used to move data: it loses some, silently, when its NBD backing fails (all versions up to 10.2).
     """
-    await session.execute(
-        "block-stream", job_id=id, device=overlay, on_error="report", auto_dismiss=False, auto_finalize=False
-    )
+    await session.execute("block-stream", job_id=id, device=overlay, on_error="report", auto_dismiss=False)
 
 
 async def set_speed(session: Session, id: str, speed: int) -> None:
@@ -79,10 +77,6 @@ async def cancel(session: Session, id: str) -> None:
     except QemuError as error:
         if "not found" not in error.reason and "cannot accept" not in error.reason:
             raise
-
-
-async def finalize(session: Session, id: str) -> None:
-    await session.execute("job-finalize", id=id)
 
 
 async def dismiss(session: Session, id: str) -> None:

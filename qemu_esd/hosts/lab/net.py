@@ -24,6 +24,7 @@ from qemu_esd.hosts.lab.process import SBIN, Process
 from qemu_esd.hosts.lab.state import LabHost
 
 SWITCH_ADDRESS = "10.213.0.1"
+_SWITCH_MAC = "02:e5:d0:00:00:00"
 
 Pair = tuple[LabHost, LabHost]
 
@@ -43,7 +44,9 @@ def build_switch(switch: Process) -> None:
         switch,
         [
             "link set dev lo up",
-            "link add name esd0 type bridge",
+            # A named address: else a bridge takes another one when a port comes or goes, and all hosts, who
+            # remember the former, are deaf for a quarter of a minute.
+            f"link add name esd0 address {_SWITCH_MAC} type bridge",
             f"address add {SWITCH_ADDRESS}/24 dev esd0",
             "link set dev esd0 up",
         ],

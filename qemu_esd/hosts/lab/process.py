@@ -44,7 +44,7 @@ class Process:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third (state) on; empty if there is no such process, or its zombie only."""
+    """Fields of /proc/PID/stat from the third (state) on; none if there is no such process, or only its zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -29,7 +29,7 @@ from qemu_esd.hypervisors.cmdline.sockets import monitor_options
 def carry(line: CommandLine, swaps: Sequence[DiskSwap], target: Target) -> Carried:
     """The target's command line: `line` with the disks of `swaps` replaced, waiting for the memory stream.
 
-    Touches nothing and raises nothing; what cannot be carried is in `problems`.
+    What cannot be carried is in `problems`. Raises RefusedError for an option that QEMU could not have read.
     """
     first = swap_disks(line, swaps, target.shared)
     steps = [first]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from qemu_esd.hypervisors.cmdline.carried import Step
-from qemu_esd.hypervisors.cmdline.defaults import has_default_parallel, has_default_serial
+from qemu_esd.hypervisors.cmdline.defaults import has_default_serial
 from qemu_esd.hypervisors.cmdline.facts import CommandLine
 from qemu_esd.hypervisors.cmdline.keyval import Arguments, keyval
 from qemu_esd.hypervisors.cmdline.monitors import legacy, monitor_chardevs
@@ -39,8 +39,7 @@ def _chardev_users(options: Iterable[Option]) -> Iterator[str]:
 def on_sockets(line: CommandLine, console: Console, options: tuple[Option, ...]) -> Step:
     """Every terminal replaced: the first by `console`, further ones by nothing (`null`).
 
-    The ports that QEMU makes by default keep existing: with -nographic a serial port on stdio and a parallel
-    port on null, else both on virtual consoles (qemu_create_default_devices() in vl.c).
+    The ports that QEMU makes by default keep existing (qemu_create_default_devices() in vl.c).
     """
     heir = _heir(console, options)
     changed = [new for at, one in enumerate(options) for new in _rewritten(one, console, at == heir, options)]
@@ -49,7 +48,7 @@ def on_sockets(line: CommandLine, console: Console, options: tuple[Option, ...])
         for at, one in enumerate(options)
         if _is_terminal(one)
     ]
-    return Step((*changed, *_default_ports(line, console, heir is None)), remarks=tuple(remarks))
+    return Step((*changed, *_default_serial(line, console, heir is None)), remarks=tuple(remarks))
 
 
 def _heir(console: Console, options: tuple[Option, ...]) -> int | None:
@@ -108,13 +107,10 @@ def _chardev_id(one: Option) -> str | None:
     return one.arguments.get("id") if one.flag == "chardev" else None
 
 
-def _default_ports(line: CommandLine, console: Console, console_is_free: bool) -> list[Option]:
-    """The default ports, written out where the default would be a terminal."""
-    ports: list[Option] = []
+def _default_serial(line: CommandLine, console: Console, console_is_free: bool) -> tuple[Option, ...]:
+    """The default serial port written out, where QEMU would make one."""
     if has_default_serial(line) and console_is_free:
-        ports += [console_option(console), Option("serial", f"chardev:{console.id}")]
-    elif has_default_serial(line) and line.flags("nographic"):
-        ports.append(Option("serial", "null"))
-    if has_default_parallel(line) and line.flags("nographic"):
-        ports.append(Option("parallel", "null"))
-    return ports
+        return console_option(console), Option("serial", f"chardev:{console.id}")
+    if has_default_serial(line) and line.flags("nographic"):
+        return (Option("serial", "null"),)
+    return ()

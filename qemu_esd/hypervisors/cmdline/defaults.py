@@ -20,13 +20,11 @@ _INSTEAD_OF_CDROM = {"ide-cd", "ide-hd", "scsi-cd", "scsi-hd"}
 
 
 def has_default_serial(line: CommandLine) -> bool:
-    """A serial port is made that no option asks for."""
+    """A serial port is made that no option asks for: on the terminal with -nographic, else on a virtual console.
+
+    The default parallel port needs no care: with -nographic, which stays, QEMU puts it on null by itself.
+    """
     return not _suppressed(line, "serial", {"isa-serial"})
-
-
-def has_default_parallel(line: CommandLine) -> bool:
-    """The same for the parallel port."""
-    return not _suppressed(line, "parallel", {"isa-parallel"})
 
 
 def default_cdrom(line: CommandLine, added: Iterable[Option]) -> tuple[Option, ...]:

@@ -109,5 +109,6 @@ def _path(given: Arguments) -> str | None:
     if file is None:
         return local_path(keyval.nested(given.leaves()))
     if file.startswith("json:"):
-        return local_path(json.loads(file.removeprefix("json:")))
+        tree = json.loads(file.removeprefix("json:"))
+        return local_path(tree) if isinstance(tree, dict) else None
     return local_path({"driver": given.get("file.driver") or "file", "filename": file})

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
+from qemu_esd.errors import RefusedError
 from qemu_esd.hypervisors.cmdline import options as cmdline_options
 from qemu_esd.hypervisors.cmdline.drives import read_drives
 from qemu_esd.hypervisors.cmdline.facts import (
@@ -34,6 +35,13 @@ def read(argv: Sequence[str], cwd: str | None = None) -> CommandLine:
     """
     binary, written = cmdline_options.split(argv)
     options = absolute(written, cwd) if cwd else written
+    try:
+        return _facts(binary, options)
+    except ValueError as bad:
+        raise RefusedError(f"cannot read the command line of {binary}: {bad}") from bad
+
+
+def _facts(binary: str, options: tuple[Option, ...]) -> CommandLine:
     machine, name, smp, memory = (_merged(options, *flags) for flags in _GROUPS)
     drives = read_drives(options, machine.get("type"))
     nodes, devices = read_nodes(options), _devices(options)
