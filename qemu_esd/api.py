@@ -1,25 +1,34 @@
 """For Python callers: what the commands do, without their words.
 
-    report = await api.migrate(Request("vm1", "hostB", Handler.ON_DEMAND), on_progress=print)
+report = await api.migrate(Request("vm1", "hostB", Handler.ON_DEMAND), print)
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+import shlex
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from qemu_esd import migration, view
-from qemu_esd.errors import RefusedError, UsageError
+from qemu_esd import migration, mover_process, status, view
+from qemu_esd.errors import EsdError, RefusedError, UnfinishedError, UsageError
 from qemu_esd.hosts.connect import Hosts
-from qemu_esd.journal import store
+from qemu_esd.journal import registry, store
+from qemu_esd.model.disk import link_of
 from qemu_esd.model.plan import Problem
 from qemu_esd.model.policy import Handler
-from qemu_esd.model.record import DiskRecord, Measured
+from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, State
 from qemu_esd.model.request import Request
+from qemu_esd.nbd import Residency
 from qemu_esd.phases import look, plan, policy, release, settle
 from qemu_esd.phases.context import Clock, Context, Monitors, Reporter
-from qemu_esd.phases.station import Station, open_station
+from qemu_esd.phases.station import Station, observe_station, open_station
+
+T = TypeVar("T")
+# Asked once, when the plan is known and nothing has been touched.
+Agree = Callable[[plan.Proposal], Awaitable[bool]]
 
 
 class PlanRefusedError(RefusedError):
@@ -47,28 +56,85 @@ async def open_desk() -> AsyncIterator[Desk]:
 
 
 async def propose(request: Request) -> plan.Proposal:
-    """What `migrate` would do and all that stands in its way. Touches nothing."""
-    async with open_desk() as desk:
-        return await plan.propose(desk.hosts, desk.monitors, request)
+    """What `migrate` would do and all that stands in its way. Touches nothing on any host."""
+    async with mover_process.taken_over(request.vm) as mover, open_desk() as desk:
+        proposal = await plan.propose(desk.hosts, desk.monitors, request)
+    mover_process.restart(mover)
+    return proposal
 
 
-async def migrate(request: Request, report: Reporter, *, until_settled: bool = True) -> view.MigrationView:
+async def migrate(
+    request: Request, report: Reporter, *, until_settled: bool = True, agree: Agree | None = None
+) -> view.MigrationView:
     """Move a guest; with `until_settled` also wait for what its policy moves by itself.
 
-    Raises PlanRefusedError, RefusedError (nothing touched), RolledBackError (it runs where it ran), UnfinishedError.
+    Raises PlanRefusedError, RefusedError (nothing touched), RolledBackError (it runs where it ran),
+    UnfinishedError. Cancelled before the commit it rolls back, cancelled after it it ends the handover first; then
+    CancelledError.
     """
     clock = Clock()
-    async with open_desk() as desk:
+    async with mover_process.taken_over(request.vm), open_desk() as desk:
         proposal = await plan.propose(desk.hosts, desk.monitors, request)
         if proposal.problems:
             raise PlanRefusedError(proposal.problems)
+        if agree is not None and not await agree(proposal):
+            raise RefusedError("not confirmed, and nothing was touched")
         with store.begin(proposal.plan) as journal:
             ctx = Context(proposal.plan, desk.hosts, desk.monitors, journal, report, clock)
-            station = await migration.migrate(ctx)
-            if until_settled:
-                station = await migration.finish(ctx, station)
-            figures = {e.name: e.ms for e in journal.story.entries if isinstance(e, Measured)}
-            return await view.of_migration(station, proposal.plan, journal.story.state, figures, clock)
+            station = await _whole(migration.migrate(ctx), journal)
+            with _going_on(request.vm, request.target, (disk.handler for disk in proposal.plan.disks)):
+                if until_settled:
+                    station = await migration.finish(ctx, station)
+                ctx.measure("total", clock.ms_since("start"))
+                return await view.of_migration(station, journal.story)
+
+
+async def _whole(work: Coroutine[Any, Any, T], journal: store.Journal) -> T:
+    """The result of `work`. It can be cancelled until the commit; after it a guest must not be left half way."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not journal.story.state.committed:
+            task.cancel()
+        # wait() leaves the task alone if we are cancelled once more.
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
+        raise
+
+
+@contextmanager
+def _going_on(vm: str, host: str, handlers: Iterable[Handler | None]) -> Iterator[None]:
+    """After the commit nothing is rolled back: whatever fails, it is unfinished, and can be gone on with."""
+    try:
+        yield
+    except (UnfinishedError, UsageError):
+        raise
+    except EsdError as error:
+        what = f"{vm} runs on {host}, but its data could not all be brought there: {error}"
+        raise UnfinishedError(what, hint=command_to_go_on(vm, handlers)) from error
+
+
+def command_to_go_on(vm: str, handlers: Iterable[Handler | None]) -> str:
+    """The words that bring over what the policy moves by itself: all of it, where nothing else is linked."""
+    others = {Handler.ON_DEMAND, Handler.REDIRECT} & set(handlers)
+    return f"qemu-esd settle {'--background-only ' if others else ''}{shlex.quote(vm)}"
+
+
+async def migrate_detached(
+    request: Request, report: Reporter, *, release: bool = False, agree: Agree | None = None
+) -> view.MigrationView:
+    """Move a guest and return after the handover; a process of ours sees to the rest, and then perhaps releases."""
+    moved = await migrate(request, report, until_settled=False, agree=agree)
+    if any(disk.handler in (Handler.BACKGROUND, Handler.MISS) for disk in moved.disks):
+        mover_process.start(request.vm, moved.id, release=release)
+    return moved
+
+
+def recorded(id: str) -> view.MigrationView:
+    """A migration as its journal tells it, whatever became of it."""
+    return view.of_story(store.read(id))
 
 
 @asynccontextmanager
@@ -80,29 +146,101 @@ async def open_guest(vm: str, host: str | None = None) -> AsyncIterator[Station]
 
 
 async def settle_guest(vm: str, host: str | None, on_bytes: settle.OnBytes) -> view.GuestView:
-    """Bring over what is left, prove it, cut the link."""
-    async with open_guest(vm, host) as station:
-        return await view.of_station(await settle.settle(station, on_bytes))
+    """Bring over what is left, prove it, cut the link. Settled already is fine."""
+    async with mover_process.taken_over(vm), open_guest(vm, host) as station:
+        if not station.record.upstream:
+            return await view.of_station(station)
+        with _journal(station.record) as note, _going_on(vm, station.host.name, ()):
+            note(State.SETTLING)
+            station = await settle.settle(station, on_bytes)
+            note(State.SETTLED)
+            return await view.of_station(station)
+
+
+async def follow_policy(vm: str, report: Reporter) -> view.GuestView:
+    """Bring over what the policy moves by itself, and nothing else: what a detached `migrate` has left to do."""
+    async with open_guest(vm) as station:
+        record = station.record
+        if not record.upstream or record.migration is None:
+            return await view.of_station(station)
+        with store.reopen(record.migration) as journal:
+            with _going_on(vm, station.host.name, (disk.handler for disk in station.linked())):
+                ctx = Context(journal.story.plan, station.hosts, station.monitors, journal, report)
+                return await view.of_station(await migration.finish(ctx, station))
+
+
+@contextmanager
+def _journal(record: GuestRecord) -> Iterator[Callable[[State], None]]:
+    """What writes a state into the journal of the guest's last migration, where this controller has one."""
+    if record.migration is None or not store.path_of(record.migration).exists():
+        yield lambda _: None
+        return
+    with store.reopen(record.migration) as journal:
+        yield lambda state: journal.append(Entered(state))
 
 
 async def release_guest(vm: str, host: str | None = None) -> view.GuestView:
     """Let former sources forget the guest."""
-    async with open_guest(vm, host) as station:
-        return await view.of_station(await release.release(station))
+    async with mover_process.taken_over(vm), open_guest(vm, host) as station:
+        with _journal(station.record) as note:
+            station = await release.release(station)
+            note(State.RELEASED)
+            return await view.of_station(station)
 
 
 async def change_policy(vm: str, disk: str | None, handler: Handler, host: str | None = None) -> view.GuestView:
-    """Another handler for one disk, or for all that still miss something."""
-    async with open_guest(vm, host) as station:
-        for row in _chosen(station, disk):
-            station = await policy.change(station, row, handler)
-        return await view.of_station(station)
+    """Another handler for one disk, or for all that still miss something. A background move goes on by itself."""
+    async with mover_process.taken_over(vm) as mover:
+        async with open_guest(vm, host) as station:
+            for row in _chosen(station, disk):
+                station = await policy.change(station, row, handler)
+            seen, record = await view.of_station(station), station.record
+    if record.migration and any(row.handler is Handler.BACKGROUND and link_of(row.chain) for row in record.disks):
+        mover_process.start(vm, record.migration, release=bool(mover and mover.release))
+    return seen
 
 
 def _chosen(station: Station, disk: str | None) -> tuple[DiskRecord, ...]:
     rows = tuple(row for row in station.record.disks if disk in (None, row.id, row.suid))
     if disk is not None and not rows:
-        known = ", ".join(row.id for row in station.record.disks)
-        raise UsageError(f"{station.record.name} has no disk {disk!r}", hint=f"its disks are {known or 'all local'}")
+        known = ", ".join(each.id for each in station.guest.disks)
+        raise UsageError(f"{station.record.name} has no disk {disk!r}", hint=f"its disks are {known}")
     linked = station.linked()
     return rows if disk is not None else tuple(row for row in rows if row in linked)
+
+
+async def look_at_guests(vm: str | None = None) -> tuple[view.GuestView, ...]:
+    """One guest, or all that this controller knows, as they are now. Raises RefusedError for an unknown one."""
+    if vm is None:
+        return await status.look(registry.everything())
+    known = registry.find(vm)
+    if known is None:
+        async with open_desk() as desk:
+            known = registry.Known(vm, (await look.find_host(desk.hosts, vm),))
+    return await status.look((known,))
+
+
+@dataclass(frozen=True)
+class DiskMap:
+    """Where the bytes of a disk are; `residency` None: all in one place, or not to be asked (`view` tells)."""
+
+    view: view.DiskView
+    residency: Residency | None
+
+
+async def map_guest(vm: str, disk: str | None = None) -> tuple[str, tuple[DiskMap, ...]]:
+    """The host of a guest, and where the bytes of its disks are. Raises UsageError for an unknown disk."""
+    async with open_desk() as desk:
+        host = await look.find_host(desk.hosts, vm)
+        station = await observe_station(desk.hosts, desk.monitors, host, vm)
+        disks = await view.disk_views(station)
+        chosen = [each for each in disks if disk in (None, each.disk, each.suid)]
+        if not chosen:
+            known = ", ".join(each.disk for each in disks)
+            raise UsageError(f"{vm} has no disk {disk!r}", hint=f"its disks are {known or 'none'}")
+        return host, tuple([DiskMap(each, await _residency(station, each)) for each in chosen])
+
+
+async def _residency(station: Station, disk: view.DiskView) -> Residency | None:
+    linked = {row.suid for row in station.linked() if len(row.chain) > 1}
+    return await view.residency(station, disk.suid) if disk.suid in linked else None

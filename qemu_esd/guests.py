@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import posixpath
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from qemu_esd.errors import CommandFailedError, QemuGoneError, RefusedError, TimedOutError
+from qemu_esd.errors import CommandFailedError, EsdError, QemuGoneError, RefusedError, TimedOutError, UsageError
 from qemu_esd.hosts import accel, facts, files, qemu_img, service
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.base import run as run_program
-from qemu_esd.hosts.connect import Hosts
+from qemu_esd.hosts.connect import Hosts, open_hosts
 from qemu_esd.hypervisors import bare, processes, records
 from qemu_esd.hypervisors.cmdline.build import bare_argv
 from qemu_esd.hypervisors.cmdline.disk_spec import GuestDisk
@@ -27,6 +29,7 @@ from qemu_esd.qmp.session import open_session
 
 BINARY = "qemu-system-x86_64"
 STOP_SECONDS = 60.0
+LIST_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Seen:
 
 async def run(hosts: Hosts, spec: GuestSpec, host_name: str) -> None:
     """Start a guest that survives our exit. Raises RefusedError before anything is touched, or what QEMU says."""
+    spec = with_absolute_paths(spec, host_name)
     host = await hosts.get(host_name)
     here = await facts.look(host)
     await _check_free(host, here.paths, spec.name)
@@ -51,10 +55,27 @@ async def run(hosts: Hosts, spec: GuestSpec, host_name: str) -> None:
     registry.remember(spec.name, host_name)
 
 
+def with_absolute_paths(spec: GuestSpec, host_name: str) -> GuestSpec:
+    """The spec with paths that mean the same to a QEMU in any folder. Raises UsageError where only the user knows."""
+
+    def absolute(path: str) -> str:
+        if host_name != "local" and not path.startswith("/"):
+            raise UsageError(f"{path!r} is not a whole path", hint=f"write it as it is on {host_name}, from / on")
+        return posixpath.abspath(path)
+
+    def maybe(path: str | None) -> str | None:
+        return None if path is None else absolute(path)
+
+    disks = tuple(replace(disk, path=absolute(disk.path)) for disk in spec.disks)
+    kernel, initrd, firmware = maybe(spec.kernel), maybe(spec.initrd), maybe(spec.firmware)
+    return replace(spec, disks=disks, kernel=kernel, initrd=initrd, firmware=firmware)
+
+
 async def _check_free(host: Host, paths: HostPaths, name: str) -> None:
     running = await processes.find(host, name)
     if running is not None:
-        raise RefusedError(f"a guest called {name} runs there (pid {running.pid})", host=host.name, hint="choose another name")
+        what = f"a guest called {name} runs there (pid {running.pid})"
+        raise RefusedError(what, host=host.name, hint="choose another name")
     record = await records.guest(host, paths, name)
     if record is not None and record.moved_to is not None:
         hint = f"bring it back: qemu-esd migrate {name} {host.name}; or forget it: qemu-esd vm forget {name}"
@@ -64,9 +85,7 @@ async def _check_free(host: Host, paths: HostPaths, name: str) -> None:
 async def _check_image(host: Host, disk: GuestDisk) -> None:
     """The image is there and of the format that was said."""
     if not await files.existing(host, disk.path):
-        moved = [name for name in await files.listing(host, disk.path.rsplit("/", 1)[0]) if name.startswith(f"{disk.path.rsplit('/', 1)[1]}.moved-")]
-        hint = f"its guest has moved away and left {moved[0]}" if moved else "give the path as it is on that host"
-        raise RefusedError(f"there is no image {disk.path}", host=host.name, hint=hint)
+        raise RefusedError(f"there is no image {disk.path}", host=host.name, hint=await _why_gone(host, disk.path))
     try:
         await qemu_img.virtual_size(host, disk.path, disk.format)
     except CommandFailedError as error:
@@ -75,6 +94,12 @@ async def _check_image(host: Host, disk: GuestDisk) -> None:
             host=host.name,
             hint="name its format: --disk FILE,format=raw or format=qcow2",
         ) from error
+
+
+async def _why_gone(host: Host, path: str) -> str:
+    folder, name = posixpath.split(path)
+    aside = [other for other in await files.listing(host, folder) if other.startswith(f"{name}.moved-")]
+    return f"its guest has moved away and left {aside[0]}" if aside else "give the path as it is on that host"
 
 
 def _identified(spec: GuestSpec) -> GuestSpec:
@@ -139,6 +164,23 @@ async def list_all(hosts: Hosts, host_names: Iterable[str]) -> list[Seen]:
     return seen
 
 
+async def list_everywhere(host_names: Iterable[str]) -> tuple[tuple[Seen, ...], tuple[EsdError, ...]]:
+    """Every QEMU on these hosts, asked side by side, and what keeps hosts from answering."""
+    answers = await asyncio.gather(*(_list_one(name) for name in dict.fromkeys(host_names)))
+    seen = [row for answer in answers if not isinstance(answer, EsdError) for row in answer]
+    return tuple(seen), tuple(answer for answer in answers if isinstance(answer, EsdError))
+
+
+async def _list_one(name: str) -> list[Seen] | EsdError:
+    try:
+        async with asyncio.timeout(LIST_SECONDS), open_hosts() as hosts:
+            return await list_all(hosts, (name,))
+    except TimeoutError:
+        return TimedOutError("an answer", LIST_SECONDS, host=name)
+    except EsdError as error:
+        return error
+
+
 async def stop(hosts: Hosts, name: str, host_name: str) -> None:
     """Ask the guest to shut down and wait until its QEMU has ended. Its images, record and console log stay."""
     host, paths, process = await _running(hosts, name, host_name)
@@ -166,6 +208,35 @@ async def kill(hosts: Hosts, name: str, host_name: str) -> None:
     await _tidy(host, paths, name)
 
 
+async def cont(hosts: Hosts, name: str, host_name: str) -> None:
+    """Let a paused guest run on. Raises RefusedError where that would be a second copy, or the wrong thing to do."""
+    host, paths, process = await _running(hosts, name, host_name)
+    async with open_session(host, bare.monitor_of(host_name, process, paths), name) as qemu:
+        state = await machine.run_state(qemu)
+        if state not in (*_RESUMABLE, "running"):
+            hint = _WHY_NOT_RUN.get(state, f"see: qemu-esd status {name}")
+            raise RefusedError(f"{name} is {state}, and must not be told to run", host=host_name, hint=hint)
+        await machine.cont(qemu)
+
+
+# Run states of QEMU in which the guest only waits to be told to go on.
+_RESUMABLE = ("paused", "io-error", "prelaunch", "debug", "watchdog")
+_WHY_NOT_RUN = {
+    "inmigrate": "it waits for a migration to bring it here",
+    "postmigrate": "it runs on another host now",
+    "finish-migrate": "it is just leaving for another host",
+}
+
+
+async def console_socket(hosts: Hosts, name: str, host_name: str) -> str:
+    """A unix socket on this machine that is the serial console of a guest of ours, one client at a time."""
+    host, paths, _ = await _running(hosts, name, host_name)
+    socket = guest_sockets(paths, name).console
+    if not await files.existing(host, socket):
+        raise RefusedError(f"{name} has no console of ours", host=host_name, hint="vm run and migrate give it one")
+    return await host.forward(socket)
+
+
 async def _running(hosts: Hosts, name: str, host_name: str) -> tuple[Host, HostPaths, QemuProcess]:
     host = await hosts.get(host_name)
     paths = (await facts.look(host)).paths
@@ -183,21 +254,33 @@ async def _tidy(host: Host, paths: HostPaths, name: str) -> None:
 
 async def forget(hosts: Hosts, name: str, host_names: Iterable[str]) -> None:
     """Remove records and console logs of a guest that runs nowhere. Its images stay."""
-    for host_name in host_names:
-        host = await hosts.get(host_name)
-        if await processes.find(host, name) is not None:
+    known = tuple(dict.fromkeys(host_names))
+    for host_name in known:
+        if await processes.find(await hosts.get(host_name), name) is not None:
             raise RefusedError(f"{name} runs", host=host_name, hint=f"qemu-esd vm stop {name}")
+    for host_name in known:
+        host = await hosts.get(host_name)
         await _clear(host, (await facts.look(host)).paths, name)
     registry.forget(name)
 
 
 async def console_log(hosts: Hosts, name: str, host_names: Iterable[str]) -> bytes:
     """The serial output recorded so far, on whichever hosts the guest ran, in the order of its switchovers."""
-    parts: dict[str, bytes] = {}
-    for host_name in dict.fromkeys(host_names):
-        host = await hosts.get(host_name)
-        folder = (await facts.look(host)).paths.vm_state(name)
-        for file in await files.listing(host, folder):
-            if file.startswith("console.") and file.endswith(".log"):
-                parts[file] = await files.read(host, f"{folder}/{file}") or b""
-    return b"".join(parts[file] for file in sorted(parts))
+    parts = [await console_parts(hosts, name, host) for host in dict.fromkeys(host_names)]
+    return joined(parts)
+
+
+async def console_parts(hosts: Hosts, name: str, host_name: str) -> dict[str, bytes]:
+    """The pieces of the serial output on one host; their names sort by the number of switchovers before them."""
+    host = await hosts.get(host_name)
+    folder = (await facts.look(host)).paths.vm_state(name)
+    logs = [
+        file for file in await files.listing(host, folder) if file.startswith("console.") and file.endswith(".log")
+    ]
+    return {file: await files.read(host, f"{folder}/{file}") or b"" for file in logs}
+
+
+def joined(parts: Iterable[dict[str, bytes]]) -> bytes:
+    """Pieces of the serial output from several hosts, as one."""
+    whole = {file: text for part in parts for file, text in part.items()}
+    return b"".join(whole[file] for file in sorted(whole))

@@ -1,61 +1,55 @@
-"""What `status` and `migrate` show of a guest: the JSON fields of the contract, gathered from host and QEMU."""
+"""What `status` and `migrate` show of a guest: the JSON fields of the contract, from host, QEMU and journal."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
+from qemu_esd.errors import EsdError
 from qemu_esd.graph import names
 from qemu_esd.hosts import service
-from qemu_esd.model.disk import link_of
-from qemu_esd.model.plan import Plan
-from qemu_esd.model.record import DiskRecord, State
+from qemu_esd.hosts.base import run
+from qemu_esd.journal import store
+from qemu_esd.model.disk import Link, UnixPath, link_of
+from qemu_esd.model.policy import Handler
+from qemu_esd.model.record import DiskRecord, GuestRecord, Measured, State
+from qemu_esd.nbd import Residency
 from qemu_esd.phases import places, windows
-from qemu_esd.phases.context import Clock
 from qemu_esd.phases.station import Station
-from qemu_esd.qmp import jobs
+from qemu_esd.qmp import jobs, machine
+
+RESIDENCY_SECONDS = 10.0
+# A job tells how far it is, not how fast: it is looked at twice.
+RATE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class DiskView:
-    """One disk. Bytes of virtual size, of data here, of data still elsewhere; holes are neither."""
+    """One disk. Bytes of virtual size, of data here, of data still elsewhere (None: unknown); holes are neither."""
 
     disk: str
     suid: str
     handler: str
     write_policy: str
     virtual_bytes: int
-    local_bytes: int
-    remote_bytes: int
+    local_bytes: int | None
+    remote_bytes: int | None
     needs_source: bool
 
 
 @dataclass(frozen=True)
 class JobView:
-    """The background move of one disk, in bytes."""
+    """The background move of one disk: bytes, and bytes per second."""
 
     disk: str
     done: int
     total: int
-
-
-@dataclass(frozen=True)
-class GuestView:
-    """A guest as it is now. `link` is "none", "up" or "down"; `job` is set while data is being moved."""
-
-    vm: str
-    host: str
-    state: str
-    generation: int
-    link: str
-    job: JobView | None
-    disks: tuple[DiskView, ...]
-    upstream: tuple[str, ...]
-    left_behind: tuple[str, ...]
+    rate: int
 
 
 @dataclass(frozen=True)
 class MigrationView:
-    """The outcome of one `migrate`. Times in ms, by the controller's clock."""
+    """The outcome of one `migrate`. Times in ms, by the controller's clock; None for what did not come to pass."""
 
     id: str
     vm: str
@@ -63,86 +57,202 @@ class MigrationView:
     target: str
     committed: bool
     state: str
-    downtime_ms: float
-    resumed_after_ms: float
-    total_ms: float
+    downtime_ms: float | None
+    resumed_after_ms: float | None
+    total_ms: float | None
     disks: tuple[DiskView, ...]
 
 
+@dataclass(frozen=True)
+class GuestView:
+    """A guest as it is now, with its last migration (`id` None: it has not moved, or nobody knows).
+
+    `run_state` is QEMU's word; `link` is "none", "up" or "down"; `job` is set while data is being moved; `upstream`
+    are the hosts it still reads from, `left_behind` those that keep their member aside; `problem` is what is wrong.
+    """
+
+    id: str | None
+    vm: str
+    source: str | None
+    target: str
+    committed: bool
+    state: str
+    downtime_ms: float | None
+    resumed_after_ms: float | None
+    total_ms: float | None
+    disks: tuple[DiskView, ...]
+    host: str
+    link: str
+    job: JobView | None
+    run_state: str | None = None
+    generation: int = 0
+    upstream: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = ()
+    problem: str | None = None
+
+
 async def of_station(station: Station) -> GuestView:
-    record = station.record
+    record, story = station.record, _story(station.record)
+    figures = figures_of(story)
     return GuestView(
+        id=record.migration,
         vm=record.name,
+        source=story.plan.source.host if story else _source(record),
+        target=station.host.name,
+        committed=record.migration is not None,
+        state=state_of(record),
+        downtime_ms=figures.get("downtime"),
+        resumed_after_ms=figures.get("resumed-after"),
+        total_ms=figures.get("total"),
+        disks=await disk_views(station),
         host=station.host.name,
-        state=state_of(station),
-        generation=record.generation,
         link=await _link(station),
         job=await _job(station),
-        disks=await disk_views(station),
+        run_state=await machine.run_state(station.qemu),
+        generation=record.generation,
         upstream=tuple(one.host for one in record.upstream),
         left_behind=tuple(one.host for one in record.left_behind),
     )
 
 
-def state_of(station: Station) -> str:
-    """One word for how far the guest's last migration is; "local" if it never moved or all is forgotten."""
-    if station.record.upstream:
-        return State.HANDED_OVER
-    if station.record.left_behind:
+def of_absent(vm: str, host: str, state: str, problem: str | None) -> GuestView:
+    """A guest of which no more is known than its name and where it was."""
+    return GuestView(None, vm, None, host, False, state, None, None, None, (), host, "none", None, problem=problem)
+
+
+def _story(record: GuestRecord) -> store.Story | None:
+    """The journal of the guest's last migration, if it was begun by this controller."""
+    try:
+        return store.read(record.migration) if record.migration else None
+    except (OSError, EsdError):
+        return None
+
+
+def _source(record: GuestRecord) -> str | None:
+    former = (*record.upstream, *record.left_behind)
+    return next((one.host for one in former if one.migration == record.migration), None)
+
+
+def state_of(record: GuestRecord) -> str:
+    """One word for how far the guest's last migration is; "local" if it never moved."""
+    if record.upstream:
+        moving = any(disk.handler is Handler.BACKGROUND and link_of(disk.chain) for disk in record.disks)
+        return State.SETTLING if moving else State.HANDED_OVER
+    if record.left_behind:
         return State.SETTLED
-    return State.RELEASED if station.record.migration else "local"
+    return State.RELEASED if record.migration else "local"
+
+
+def figures_of(story: store.Story | None) -> dict[str, float]:
+    """What a migration measured, in ms by name."""
+    entries = story.entries if story else ()
+    return {entry.name: round(entry.ms, 1) for entry in entries if isinstance(entry, Measured)}
 
 
 async def _link(station: Station) -> str:
-    """Whether the units that keep the way to the source are there."""
-    migration = station.record.migration
-    if not station.record.upstream or migration is None:
+    """Whether the way to the source stands: the connections of its disks, or the tunnel that carries them."""
+    links = [link for disk in station.linked() if _is_read(disk) and (link := link_of(disk.chain))]
+    if not links:
         return "none"
-    for name in (places.tunnel_name(migration), places.watch_name(migration)):
-        if await service.state(station.host, station.paths.unit(name), name) == "running":
-            return "up"
-    return "down"
+    standing = [await _stands(station, link) for link in links]
+    return "up" if all(standing) else "down"
+
+
+def _is_read(disk: DiskRecord) -> bool:
+    return disk.handler is not None and disk.handler.needs_source
+
+
+async def _stands(station: Station, link: Link) -> bool:
+    migration = station.record.migration
+    if isinstance(link.endpoint, UnixPath):
+        assert migration is not None
+        name = places.tunnel_name(migration)
+        return await service.state(station.host, station.paths.unit(name), name) == "running"
+    to = ("dst", link.endpoint.address, "dport", "=", str(link.endpoint.port))
+    done = await run(station.host, ("ss", "-Htn", "state", "established", *to))
+    return bool(done.text.strip())
 
 
 async def _job(station: Station) -> JobView | None:
-    running = await jobs.running(station.qemu)
-    for disk in station.record.disks:
-        job = running.get(names.move_job(disk.suid))
-        if job:
-            return JobView(disk.id, job.done, job.total)
-    return None
+    """The first job that moves data, watched for a moment to see how fast it is."""
+    suids = {names.move_job(disk.suid): disk.id for disk in station.record.disks}
+    before = next((job for job in (await jobs.running(station.qemu)).values() if job.id in suids), None)
+    if before is None:
+        return None
+    await asyncio.sleep(RATE_SECONDS)
+    now = (await jobs.running(station.qemu)).get(before.id, before)
+    return JobView(suids[now.id], now.done, now.total, int((now.done - before.done) / RATE_SECONDS))
 
 
 async def disk_views(station: Station) -> tuple[DiskView, ...]:
     known = {disk.suid: disk for disk in station.record.disks}
-    return tuple([await _disk(station, disk.suid, disk.id, disk.size, known.get(disk.suid)) for disk in station.guest.disks])
+    return tuple(
+        [await _disk(station, disk.suid, disk.id, disk.size, known.get(disk.suid)) for disk in station.guest.disks]
+    )
 
 
 async def _disk(station: Station, suid: str, id: str, size: int, record: DiskRecord | None) -> DiskView:
-    """A disk that was never moved, or is settled, is all local."""
-    if record is None or link_of(record.chain) is None:
-        handler = str(record.handler) if record and record.handler else "local"
-        return DiskView(id, suid, handler, "local", size, size, 0, needs_source=False)
-    assert record.handler is not None
-    needs = record.handler.needs_source
-    if len(record.chain) == 1:
-        return DiskView(id, suid, str(record.handler), "local", size, 0, size, needs_source=True)
-    now = await windows.residency(station.host, station.sockets.nbd, suid)
-    return DiskView(id, suid, str(record.handler), "local", size, now.local_bytes, now.remote_bytes, needs)
+    """A disk that was never moved, or is settled, is all local; only `miss` leaves data behind for good."""
+    if record is None or record.handler is None:
+        return DiskView(id, suid, "local", "local", size, size, 0, needs_source=False)
+    handler, link = record.handler, link_of(record.chain)
+    needs = handler.needs_source and link is not None
+    if link is not None and len(record.chain) == 1:
+        return DiskView(id, suid, handler, "local", size, 0, size, needs)
+    if link is None and handler is not Handler.MISS:
+        return DiskView(id, suid, handler, "local", size, size, 0, needs)
+    now = await residency(station, suid)
+    local, remote = (now.local_bytes, now.remote_bytes) if now else (None, None)
+    return DiskView(id, suid, handler, "local", size, local, remote, needs)
 
 
-async def of_migration(
-    station: Station, plan: Plan, state: State, figures: dict[str, float], clock: Clock
-) -> MigrationView:
+async def residency(station: Station, suid: str) -> Residency | None:
+    """Where each byte of a device is now, or None while it cannot be asked (its window is closed)."""
+    try:
+        async with asyncio.timeout(RESIDENCY_SECONDS):
+            return await windows.residency(station.host, station.sockets.nbd, suid)
+    except (EsdError, OSError, TimeoutError):
+        return None
+
+
+async def of_migration(station: Station, story: store.Story) -> MigrationView:
+    """A migration whose guest runs on the target."""
+    return _outcome(story, await disk_views(station))
+
+
+def of_story(story: store.Story) -> MigrationView:
+    """A migration as its journal alone tells it: what is where is known only if nothing was moved."""
+    return _outcome(story, tuple(_planned_disks(story)))
+
+
+def _outcome(story: store.Story, disks: tuple[DiskView, ...]) -> MigrationView:
+    figures = figures_of(story)
     return MigrationView(
-        id=plan.id,
-        vm=plan.vm,
-        source=plan.source.host,
-        target=plan.target.host,
-        committed=state.committed,
-        state=str(state),
-        downtime_ms=round(figures["downtime"], 1),
-        resumed_after_ms=round(figures["resumed-after"], 1),
-        total_ms=round(clock.ms_since("start"), 1),
-        disks=await disk_views(station),
+        id=story.plan.id,
+        vm=story.plan.vm,
+        source=story.plan.source.host,
+        target=story.plan.target.host,
+        committed=story.state.committed,
+        state=story.state,
+        downtime_ms=figures.get("downtime"),
+        resumed_after_ms=figures.get("resumed-after"),
+        total_ms=figures.get("total"),
+        disks=disks,
     )
+
+
+def _planned_disks(story: store.Story) -> list[DiskView]:
+    moved = story.state.committed
+    return [
+        DiskView(
+            plan.disk.id,
+            plan.disk.suid,
+            plan.handler,
+            "local",
+            plan.disk.size,
+            None if moved else plan.disk.size,
+            None if moved else 0,
+            moved and plan.handler.needs_source,
+        )
+        for plan in story.plan.disks
+    ]

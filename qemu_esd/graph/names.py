@@ -87,4 +87,4 @@ def credentials(migration: str) -> str:
 
 def incoming_credentials(migration: str) -> str:
     """The TLS object for the RAM stream, in the target QEMU (the link's one is a client, this one a server)."""
-    return f"esd-ram-{migration}"
+    return f"{credentials(migration)}-ram"

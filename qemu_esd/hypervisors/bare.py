@@ -24,6 +24,15 @@ FORMATS = ("raw", "qcow2")
 
 def monitor_of(host: str, process: QemuProcess, paths: HostPaths) -> str:
     """The QMP socket to use: our own control socket where there is one, else the first that the user made."""
+    return _monitor(host, process, guest_sockets(paths, process.name).control)
+
+
+def observer_of(host: str, process: QemuProcess, paths: HostPaths) -> str:
+    """The QMP socket to look through: our own observe socket where there is one, else the first that the user made."""
+    return _monitor(host, process, guest_sockets(paths, process.name).observe)
+
+
+def _monitor(host: str, process: QemuProcess, ours: str) -> str:
     sockets = [
         posixpath.join(process.cwd, monitor.address)
         for monitor in read(process.argv).monitors
@@ -35,7 +44,6 @@ def monitor_of(host: str, process: QemuProcess, paths: HostPaths) -> str:
             host=host,
             hint="start it with: -qmp unix:/run/NAME.qmp,server=on,wait=off",
         )
-    ours = guest_sockets(paths, process.name).control
     return ours if ours in sockets else sockets[0]
 
 

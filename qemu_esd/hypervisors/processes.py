@@ -9,9 +9,12 @@ from qemu_esd.hosts.base import Host, shell
 from qemu_esd.hypervisors.cmdline.reader import read
 from qemu_esd.model.vm import QemuProcess
 
+# A QEMU in another PID namespace lives on another host (a container, a lab host): its paths and sockets are not ours.
 _FIND = r"""
+own=$(readlink /proc/self/ns/pid)
 ls -l /proc/[0-9]*/exe 2>/dev/null | sed -n 's,.* /proc/\([0-9]*\)/exe -> .*/qemu-\(system-\|kvm\).*,\1,p' |
 while read -r pid; do
+    [ "$(readlink "/proc/$pid/ns/pid")" = "$own" ] || continue
     printf '%s %s %s\n' "$pid" "$(readlink "/proc/$pid/cwd" | base64 -w0)" "$(base64 -w0 <"/proc/$pid/cmdline")"
 done
 """

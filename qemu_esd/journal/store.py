@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -137,6 +137,28 @@ def all_ids() -> tuple[str, ...]:
     """The migrations that have a journal here, oldest first."""
     paths = sorted(_folder().glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
     return tuple(path.stem for path in paths)
+
+
+def newest_of(vm: str) -> Story | None:
+    """The latest migration of a guest that was begun here. A journal that cannot be read is nobody's."""
+    for id in reversed(all_ids()):
+        with suppress(codec.RecordError, FileNotFoundError, IndexError):
+            story = read(id)
+            if story.plan.vm == vm:
+                return story
+    return None
+
+
+def at_work(id: str) -> bool:
+    """Whether some process of ours holds the journal of `id` open for writing."""
+    try:
+        with path_of(id).open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _parse(data: bytes) -> tuple[tuple[Entry, ...], int]:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 
+from qemu_esd.errors import EsdError
 
-class NbdClientError(Exception):
+
+class NbdClientError(EsdError):
     """Base of all errors of this package. `what` was asked or going on, `detail` is the reason."""
 
     def __init__(self, *, what: str, detail: str = "") -> None:
-        super().__init__(f"{what}: {detail}" if detail else what)
-        self.what = what
+        super().__init__(what)
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}: {self.detail}" if self.detail else super().__str__()
 
 
 class NbdError(NbdClientError):

@@ -11,7 +11,7 @@ from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.journal.store import Journal
 from qemu_esd.model.plan import Plan
-from qemu_esd.model.record import Entered, Held, Kept, Measured, State
+from qemu_esd.model.record import Entered, Held, Kept, Measured, Released, State
 from qemu_esd.model.resource import Resource
 from qemu_esd.phases import places
 from qemu_esd.qmp.session import Session, open_session
@@ -90,6 +90,10 @@ class Context:
         """Write down what is about to be made. A kill after this line: recovery looks whether it exists."""
         for resource in resources:
             self.journal.append(Held(resource))
+
+    def disown(self, resource: Resource) -> None:
+        """It turned out to be somebody else's: nothing of ours is there to be undone."""
+        self.journal.append(Released(resource))
 
     def keep_all(self) -> None:
         """The commit is done: what was made belongs to the running guest, and nothing is rolled back any more."""

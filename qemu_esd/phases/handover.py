@@ -8,7 +8,7 @@ an inactive node answers reads only, and the guest's first partial write would f
 from __future__ import annotations
 
 from qemu_esd.graph import names, nodes, path_handler
-from qemu_esd.hosts import service
+from qemu_esd.hosts import files, service
 from qemu_esd.model.plan import DiskPlan
 from qemu_esd.model.record import LinkMember
 from qemu_esd.phases import links, places
@@ -51,7 +51,16 @@ async def end_source(ctx: Context) -> None:
     source = await ctx.source_qemu()
     await source.quit()
     await source.closed()
+    await _clear_source(ctx)
     await links.after_switchover(ctx)
+
+
+async def _clear_source(ctx: Context) -> None:
+    """The former QEMU's unit and sockets; its console log stays with its record."""
+    paths, host = ctx.plan.source.paths, await ctx.source()
+    unit = places.guest_unit_name(ctx.plan.vm)
+    await service.stop(host, paths.unit(unit), unit)
+    await files.remove_tree(host, paths.vm_run(ctx.plan.vm))
 
 
 async def _make_permanent(ctx: Context) -> None:

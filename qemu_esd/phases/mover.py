@@ -18,6 +18,7 @@ from qemu_esd.model.record import DiskRecord
 from qemu_esd.phases import windows
 from qemu_esd.phases.station import Station
 from qemu_esd.qmp import blockdev, jobs
+from qemu_esd.qmp.session import Session
 
 # A mirror of a whole disk may take very long; its progress is shown meanwhile.
 MIRROR_SECONDS = 30 * 86400.0
@@ -50,7 +51,7 @@ async def mirror(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
         watching.cancel()
     if job.error:
         logger.warning("the background job failed; what is missing is filled piece by piece", error=job.error)
-    await end_mirror(station, disk.suid)
+    await end_mirror(station.qemu, disk.suid)
 
 
 async def start_mirror(station: Station, disk: DiskRecord) -> None:
@@ -63,9 +64,9 @@ async def start_mirror(station: Station, disk: DiskRecord) -> None:
     await jobs.start_mirror(qemu, names.move_job(disk.suid), names.copy_on_read(disk.suid), sink, speed)
 
 
-async def end_mirror(station: Station, suid: str) -> None:
+async def end_mirror(qemu: Session, suid: str) -> None:
     """End the job if there is one (it has nothing to complete), and remove its sink."""
-    qemu, id = station.qemu, names.move_job(suid)
+    id = names.move_job(suid)
     if id in await jobs.running(qemu):
         await jobs.cancel(qemu, id)
         await jobs.wait_status(qemu, id, frozenset({"concluded"}), MIRROR_SECONDS)
@@ -86,24 +87,25 @@ async def _watch(station: Station, id: str, on_bytes: OnBytes) -> None:
 async def fill(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
     """Fill what is missing: data first, then holes, so that holes stay sparse. Proven by the map at the end."""
     fruitless, before = 0, disk.size + 1
-    while missing := await missing_bytes(station, disk):
+    while missing := _missing(residency := await _residency(station, disk)):
         fruitless = 0 if missing < before else fruitless + 1
         if fruitless == FRUITLESS:
             raise _stuck(station, disk, missing)
         before = missing
         on_bytes(disk.size - missing, disk.size)
-        await _fill_once(station, disk)
+        await _fill_once(station, disk, residency)
 
 
-async def missing_bytes(station: Station, disk: DiskRecord) -> int:
-    """How much of the disk is not allocated here, by the allocation map."""
-    async with windows.look(station.host, station.sockets.nbd, disk.suid) as client:
-        maps = await client.map(nbd.ALLOCATION_DEPTH)
-    return sum(part.length for part in nbd.absent(maps[nbd.ALLOCATION_DEPTH]))
+async def _residency(station: Station, disk: DiskRecord) -> nbd.Residency:
+    return await windows.residency(station.host, station.sockets.nbd, disk.suid)
 
 
-async def _fill_once(station: Station, disk: DiskRecord) -> None:
-    residency = await windows.residency(station.host, station.sockets.nbd, disk.suid)
+def _missing(residency: nbd.Residency) -> int:
+    """Bytes that are not allocated here, by the allocation map."""
+    return residency.remote_bytes + residency.hole_bytes
+
+
+async def _fill_once(station: Station, disk: DiskRecord, residency: nbd.Residency) -> None:
     async with windows.filling(station.host, station.sockets.nbd, disk.suid) as client:
         failed = await nbd.fill(client, residency.where(nbd.Where.REMOTE), chunk=DATA_CHUNK)
         failed += await nbd.fill(client, residency.where(nbd.Where.HOLE), chunk=HOLE_CHUNK)

@@ -50,7 +50,9 @@ def key_dir(site: Site, migration: str) -> str:
 
 
 def source_socket(plan: Plan) -> str:
-    """The NBD server of the source QEMU, for the path handler."""
+    """The NBD server of the source QEMU, for the path handler. A QEMU has one: ours, where the guest has come to."""
+    if plan.guest.upstream:
+        return guest_sockets(plan.source.paths, plan.vm).nbd
     return f"{plan.source.paths.link_run(plan.id)}/source.sock"
 
 

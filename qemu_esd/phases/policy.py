@@ -31,7 +31,7 @@ async def change(station: Station, disk: DiskRecord, handler: Handler) -> Statio
     if disk.handler is handler:
         return station
     await _check(station, disk, handler)
-    await mover.end_mirror(station, disk.suid)
+    await mover.end_mirror(station.qemu, disk.suid)
     if handler.keeps_reads:
         await _answer_from_source(station, disk)
         await filter.insert(station, disk)

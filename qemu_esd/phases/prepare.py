@@ -16,7 +16,7 @@ from qemu_esd.journal import codec
 from qemu_esd.model.plan import DiskPlan, Site, Transport
 from qemu_esd.model.record import LinkRecord
 from qemu_esd.model.resource import Export, File, Folder, NbdServer
-from qemu_esd.phases import links, places
+from qemu_esd.phases import links, mover, places, windows
 from qemu_esd.phases.context import Context
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
@@ -43,6 +43,9 @@ async def _make_folders(ctx: Context, site: Site, key: str) -> None:
 
 async def _prepare_source(ctx: Context) -> None:
     session = await ctx.source_qemu()
+    # A job that writes while images are given up aborts QEMU; a move that was under way goes on at the next host.
+    for disk in ctx.plan.disks:
+        await mover.end_mirror(session, disk.disk.suid)
     await _export_disks(ctx, session)
     await _start_path_handler(ctx)
     await _try_fence(ctx)
@@ -51,19 +54,31 @@ async def _prepare_source(ctx: Context) -> None:
 async def _export_disks(ctx: Context, session: Session) -> None:
     """Read-only exports of the nodes that hold data: read-only ones do not stand in the way of the switchover."""
     plan = ctx.plan
-    ctx.hold(NbdServer(plan.source.host, plan.guest.monitor))
+    await _serve(ctx, session)
+    for disk in plan.disks:
+        id = names.export_id(disk.disk.suid, "src")
+        ctx.hold(Export(plan.source.host, plan.guest.monitor, id))
+        await exports.add(session, id, disk.disk.overlay, disk.disk.suid)
+
+
+async def _serve(ctx: Context, session: Session) -> None:
+    """The NBD server of the source QEMU. A guest that reads from elsewhere has one of ours already."""
+    plan = ctx.plan
+    if plan.guest.upstream:
+        await windows.serve(session, places.source_socket(plan))
+        return
+    server = NbdServer(plan.source.host, plan.guest.monitor)
+    ctx.hold(server)
     try:
         await exports.serve_unix(session, places.source_socket(plan))
     except QemuError as error:
+        # Somebody else's server: it must not be stopped when we roll back.
+        ctx.disown(server)
         raise RefusedError(
             f"the NBD server of {plan.vm} is in use ({error.reason})",
             host=plan.source.host,
             hint="end what uses it (nbd-server-stop), then migrate again",
         ) from error
-    for disk in plan.disks:
-        id = names.export_id(disk.disk.suid, "src")
-        ctx.hold(Export(plan.source.host, plan.guest.monitor, id))
-        await exports.add(session, id, disk.disk.overlay, disk.disk.suid)
 
 
 async def _start_path_handler(ctx: Context) -> None:
@@ -80,7 +95,9 @@ async def _start_path_handler(ctx: Context) -> None:
 
 def _link_record(ctx: Context) -> str:
     plan = ctx.plan
-    return codec.dump(LinkRecord(plan.id, plan.vm, plan.generation, plan.target.host, places.members(plan)))
+    upstream = plan.guest.migration if plan.guest.upstream else None
+    members = places.taken_members(plan)
+    return codec.dump(LinkRecord(plan.id, plan.vm, plan.generation, plan.target.host, members, upstream))
 
 
 async def _try_fence(ctx: Context) -> None:

@@ -19,7 +19,7 @@ from qemu_esd.qmp.session import Session
 
 @dataclass(frozen=True)
 class Station:
-    """A running guest of ours. `qemu` is its control monitor."""
+    """A running guest. `qemu` is its control monitor, or the one for observers."""
 
     hosts: Hosts
     monitors: Monitors
@@ -61,6 +61,23 @@ async def open_station(hosts: Hosts, monitors: Monitors, host_name: str, vm: str
     qemu = await monitors.get(host_name, monitor, vm)
     guest = await bare.describe(process, qemu, record)
     return Station(hosts, monitors, host, paths, record, guest, qemu)
+
+
+async def observe_station(hosts: Hosts, monitors: Monitors, host_name: str, vm: str) -> Station:
+    """The guest `vm` on that host, seen through the monitor that stays free while somebody changes the guest.
+
+    Only to look: whoever is not the client of `control` changes nothing. A QEMU that we did not start is seen too, with
+    an empty record; it may have one monitor only, so MonitorBusyError while somebody else speaks to it.
+    """
+    host = await hosts.get(host_name)
+    paths = (await facts.look(host)).paths
+    process = await processes.find(host, vm)
+    if process is None:
+        raise RefusedError(f"{vm} does not run", host=host_name, hint="see: qemu-esd status")
+    record = await records.guest(host, paths, vm)
+    qemu = await monitors.get(host_name, bare.observer_of(host_name, process, paths), vm)
+    guest = await bare.describe(process, qemu, record)
+    return Station(hosts, monitors, host, paths, record or GuestRecord(vm, guest.uuid, 0, ()), guest, qemu)
 
 
 def with_disk(record: GuestRecord, changed: DiskRecord) -> GuestRecord:

@@ -21,7 +21,7 @@ BUSY = "already"
 
 async def open_all(qemu: Session, socket: str, suids: tuple[str, ...]) -> None:
     """Make sure that the windows of these devices are open. May be called at any time, any number of times."""
-    await _serve(qemu, socket)
+    await serve(qemu, socket)
     present, nodes = await exports.ids(qemu), await blockdev.names(qemu)
     for suid in suids:
         if _id(suid, "map") not in present:
@@ -30,7 +30,8 @@ async def open_all(qemu: Session, socket: str, suids: tuple[str, ...]) -> None:
             await exports.add(qemu, _id(suid, "fill"), names.copy_on_read(suid), f"{suid}.fill")
 
 
-async def _serve(qemu: Session, socket: str) -> None:
+async def serve(qemu: Session, socket: str) -> None:
+    """Make sure that the NBD server of a QEMU of ours runs."""
     try:
         await exports.serve_unix(qemu, socket)
     except QemuError as error:

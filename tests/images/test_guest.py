@@ -3,102 +3,19 @@
 from __future__ import annotations
 
 import json
-import queue
 import subprocess
-import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from images.build import GuestImage, build
-from images.console import STATUS, LoadLine, parse
+from images.build import build
+from images.console import STATUS
 from images.pattern import MIB, SECTOR, Fill, expected, fill
+from tests.images.booting import WAIT, Guest, booted, raw_disk
 
-WAIT = 60.0  # seconds until a line is given up; a boot takes three
 SIZE = 64 * MIB
-
-
-class Guest:
-    """A running guest: `ask` gives it a command, `wait` takes its lines, `lines` are those taken so far."""
-
-    def __init__(self, image: GuestImage, devices: tuple[str, ...], append: str) -> None:
-        argv = [
-            "qemu-system-x86_64",
-            "-accel",
-            "tcg",
-            "-cpu",
-            "max",
-            "-m",
-            "256",
-            "-nodefaults",
-            "-no-reboot",
-        ]
-        argv += ["-display", "none", "-serial", "stdio", *devices]
-        argv += ["-kernel", str(image.kernel), "-initrd", str(image.initrd)]
-        argv += ["-append", f"console=ttyS0 quiet panic=-1 {append}"]
-        self.qemu = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.lines: list[LoadLine] = []
-        self._console: queue.Queue[str | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.qemu.stdout is not None
-        for line in self.qemu.stdout:
-            self._console.put(line)
-        self._console.put(None)
-
-    def wait(self, word: str) -> LoadLine:
-        """The next line with `word`. Fails when the guest ends first, or says nothing for long."""
-        while (text := self._console.get(timeout=WAIT)) is not None:
-            line = parse(text)
-            if line is None:
-                continue
-            self.lines.append(line)
-            if line.word == word:
-                return line
-        raise AssertionError(f"the guest ended before {word!r}; it said {self.lines[-5:]}")
-
-    def ask(self, command: str, answer: str | None = None) -> LoadLine:
-        """Types `command`, and waits for the line that answers it."""
-        assert self.qemu.stdin is not None
-        self.qemu.stdin.write(command + "\n")
-        self.qemu.stdin.flush()
-        return self.wait(answer or command.split()[0])
-
-    def disks(self) -> dict[str, LoadLine]:
-        """What the guest sees of its disks now, by name."""
-        start = len(self.lines)
-        self.ask("disks")
-        return {line.values["name"]: line for line in self.lines[start:] if line.word == "disk"}
-
-    def end(self) -> None:
-        self.qemu.kill()
-        self.qemu.communicate()
-        self._reader.join()
-
-
-@contextmanager
-def booted(devices: tuple[str, ...], append: str) -> Iterator[Guest]:
-    guest = Guest(build(), devices, append)
-    try:
-        guest.wait("ready")
-        yield guest
-    finally:
-        guest.end()
-
-
-def raw_disk(path: Path, name: str, device: str, properties: str = "") -> tuple[str, ...]:
-    blockdev = {"driver": "raw", "node-name": name, "file": {"driver": "file", "filename": str(path)}}
-    return (
-        "-blockdev",
-        json.dumps(blockdev),
-        "-device",
-        f"{device},drive={name},serial={name}-serial{properties}",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +30,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def guest(images: dict[str, Path]) -> Iterator[Guest]:
     """A guest under the verify load. Each disk's first 32 MiB are its area: the rest keeps the pattern."""
-    devices = raw_disk(images["one"], "one", "virtio-blk-pci") + raw_disk(
-        images["two"], "two", "virtio-blk-pci"
-    )
+    devices = raw_disk(images["one"], "one", "virtio-blk-pci") + raw_disk(images["two"], "two", "virtio-blk-pci")
     patterns = "esd.disk=vda:seed=7,fill=full esd.disk=vdb:seed=9,fill=holes"
     with booted(devices, f"{patterns} esd.area=32M esd.spread=0") as guest:
         yield guest
@@ -286,9 +201,7 @@ def test_every_bus_with_small_blocks_and_dirty_memory(tmp_path: Path) -> None:
 def miss_disk(path: Path) -> tuple[str, ...]:
     """An empty overlay over a node whose reads fail."""
     options = "extended_l2=on,cluster_size=128k"
-    subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, str(path), str(SIZE)], check=True
-    )
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, str(path), str(SIZE)], check=True)
     nothing = {"driver": "null-co", "size": SIZE, "read-zeroes": True}
     fails = [{"event": "none", "iotype": "read", "errno": 5}]
     backing = {"driver": "blkdebug", "image": nothing, "inject-error": fails}

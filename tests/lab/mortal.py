@@ -1,9 +1,10 @@
-"""Run `lab.up(N)` or `lab.down()` and kill ourselves, as `kill -9` does, at a given step.
+"""Run `lab.up(N)` or `lab.down()` and kill ourselves, as `kill -9` does, at a given place.
 
-    mortal.py up|down HOSTS STEP       STEP 0: never; prints how many steps there are
+    mortal.py up|down HOSTS PLACE
 
-A step is a call that a function of the lab makes or returns from, of Python or of C: between two steps
-there is at most one effect on the machine.
+PLACE: `never` (then we print how many steps there are), the number of a step, or FUNCTION:N, the N-th time that
+a function of the lab is entered. A step is a call or a return, of Python or of C, in a function of the lab:
+between two steps there is at most one effect on the machine.
 """
 
 from __future__ import annotations
@@ -13,34 +14,31 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from types import FrameType
 
 from qemu_esd.hosts import lab
 
-_HERE = os.path.join("hosts", "lab", "")
+_HERE = "/hosts/lab/"
 
 
 def main() -> None:
-    action, hosts, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    steps = 0
+    action, hosts, place = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    passed: Counter[str] = Counter()
 
-    def count(frame: FrameType, event: str, _: object) -> None:
-        nonlocal steps
-        if _HERE in frame.f_code.co_filename:
-            steps += 1
-            if steps == last:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        if _HERE not in frame.f_code.co_filename:
+            return
+        passed["step"] += 1
+        name = frame.f_code.co_name
+        if event == "call":
+            passed[name] += 1
+        if place in (str(passed["step"]), f"{name}:{passed[name]}"):
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.setprofile(count)
-    asyncio.run(_act(action, hosts))
-    print(steps)
-
-
-async def _act(action: str, hosts: int) -> None:
-    if action == "up":
-        await lab.up(hosts)
-    else:
-        await lab.down()
+    threading.setprofile(watch)
+    asyncio.run(lab.up(hosts) if action == "up" else lab.down())
+    print(passed["step"])
 
 
 if __name__ == "__main__":

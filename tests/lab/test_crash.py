@@ -4,44 +4,81 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from qemu_esd.errors import HostError
 from qemu_esd.hosts import lab
 from qemu_esd.hosts.lab.process import Process
+from qemu_esd.hosts.lab.state import lab_data, locked
 from tests.lab.tools import on, processes, traces
 
 pytestmark = pytest.mark.lab
 
 _CHECKOUT = Path(__file__).parents[2]
-# Tenths of the way; every step would take minutes.
-_TENTHS = range(1, 10)
+# Where to kill: steps, in tenths of the way (each single one would take minutes), and the places that matter most.
+_PLACES_IN_UP = [
+    "save:1",
+    "claim_data:1",
+    "plug:1",
+    "_wait_for_all:1",
+    "save:2",
+    "commit:1",
+    "commit:2",
+    "commit:3",
+]
+_PLACES_IN_DOWN = ["kill:2", "remove_lab:1", "_remove_tree:2"]
 
 
-def _mortal(action: str, hosts: int, step: int) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "tests.lab.mortal", action, str(hosts), str(step)]
+def _mortal(action: str, hosts: int, place: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "tests.lab.mortal", action, str(hosts), place]
     return subprocess.run(argv, cwd=_CHECKOUT, capture_output=True, text=True, check=False, timeout=60)
 
 
-def _kill_at(action: str, hosts: int, step: int) -> None:
-    assert _mortal(action, hosts, step).returncode == -signal.SIGKILL
+def _steps(action: str, hosts: int) -> int:
+    """How many steps an `up` or `down` of the lab as it is now takes; does it."""
+    return int(_mortal(action, hosts, "never").stdout)
 
 
-async def _end(process: Process | None) -> None:
+def _kill_at(action: str, hosts: int, place: str) -> None:
+    assert _mortal(action, hosts, place).returncode == -signal.SIGKILL
+
+
+def _place(place: int | str, steps: int) -> str:
+    return place if isinstance(place, str) else str(steps * place // 10)
+
+
+@pytest.fixture(scope="module")
+def steps_of_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """How many steps it takes to bring up two hosts where there is nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QEMU_ESD_LAB", str(tmp_path_factory.mktemp("steps") / "lab"))
+        yield _steps("up", 2)
+        asyncio.run(lab.down())
+
+
+def _end(process: Process | None) -> None:
     assert process is not None
+    handle = os.pidfd_open(process.pid)
     os.kill(process.pid, signal.SIGKILL)
-    while process.alive:
-        await asyncio.sleep(0.01)
+    assert select.select([handle], [], [], 10)[0]
+    os.close(handle)
 
 
 async def test_a_killed_host_is_seen_and_started_again_on_its_disks(lab_root: Path) -> None:
     first = (await lab.up(3)).lab
     await on(first.hosts[1], "sh", "-c", "echo data > /srv/file; echo gone > /run/file")
-    await _end(first.hosts[1].init)
+    _end(first.hosts[1].init)
+    with pytest.raises(HostError, match="does not run"):
+        lab.open_socket(first.hosts[1])
     now = lab.status()
     assert now.state is lab.LabState.BROKEN
     assert [host.state for host in now.hosts] == [lab.HostState.UP, lab.HostState.DEAD, lab.HostState.UP]
@@ -57,10 +94,14 @@ async def test_a_killed_host_is_seen_and_started_again_on_its_disks(lab_root: Pa
 async def test_a_killed_switch_is_seen_and_replaced_under_running_hosts(lab_root: Path) -> None:
     first = (await lab.up(2)).lab
     await on(first.hosts[0], "touch", "/run/still-here")
-    await _end(first.switch)
+    assert first.switch is not None
+    # As long as somebody holds it, the old namespace lives on, and the hosts' old cables with it.
+    held = os.open(f"/proc/{first.switch.pid}/ns/net", os.O_RDONLY)
+    _end(first.switch)
     now = lab.status()
     assert (now.state, now.switch) == (lab.LabState.BROKEN, False)
     again = await lab.up(2)
+    os.close(held)
     assert again.started == ()
     assert again.lab.hosts == first.hosts
     assert await on(again.lab.hosts[0], "ls", "/run/still-here") == "/run/still-here\n"
@@ -70,53 +111,62 @@ async def test_a_killed_switch_is_seen_and_replaced_under_running_hosts(lab_root
 async def test_everything_killed_is_stale_and_comes_back(lab_root: Path) -> None:
     built = (await lab.up(2)).lab
     for process in (built.switch, *(host.init for host in built.hosts)):
-        await _end(process)
+        _end(process)
     assert lab.status().state is lab.LabState.STALE
     await _all_reach_all((await lab.up(2)).lab.hosts)
 
 
-@pytest.mark.parametrize("tenth", _TENTHS)
-async def test_up_killed_then_up(lab_root: Path, tenth: int) -> None:
-    _kill_at("up", 2, _steps_of_up(lab_root) * tenth // 10)
+@pytest.mark.parametrize("place", [2, 5, 8, *_PLACES_IN_UP])
+async def test_up_killed_then_up(lab_root: Path, steps_of_up: int, place: int | str) -> None:
+    _kill_at("up", 2, _place(place, steps_of_up))
     lab.status()
-    await lab.up(2)
+    hosts = (await lab.up(2)).lab.hosts
     assert lab.status().state is lab.LabState.UP
     assert len(processes(lab_root)) == 3
-    await on(lab_host("hostA"), "ssh", "hostB", "hostname")
+    assert await on(hosts[0], "ssh", "hostB", "hostname") == "hostB\n"
 
 
-@pytest.mark.parametrize("tenth", _TENTHS)
-async def test_up_killed_then_down(lab_root: Path, tenth: int) -> None:
-    _kill_at("up", 2, _steps_of_up(lab_root) * tenth // 10)
+async def test_what_a_killed_up_left_is_not_taken_for_a_hosts_disk(lab_root: Path) -> None:
+    _kill_at("up", 2, "plug:1")
+    (lab_data(lab_root) / "hostA/srv/old").touch()
+    hosts = (await lab.up(2)).lab.hosts
+    assert await on(hosts[0], "ls", "/srv") == ""
+
+
+@pytest.mark.parametrize("place", [1, 3, 4, 6, 7, 9, *_PLACES_IN_UP])
+async def test_up_killed_then_down(lab_root: Path, steps_of_up: int, place: int | str) -> None:
+    _kill_at("up", 2, _place(place, steps_of_up))
     await lab.down()
     assert traces(lab_root) == set()
 
 
-@pytest.mark.parametrize("tenth", _TENTHS)
-async def test_adding_a_host_killed_leaves_the_others_in_peace(lab_root: Path, tenth: int) -> None:
+@pytest.mark.parametrize("place", [3, 7, "plug:1", "tell_of_others:2", "save:1", "commit:1"])
+async def test_adding_a_host_killed_leaves_the_others_in_peace(lab_root: Path, place: int | str) -> None:
+    if isinstance(place, int):
+        await lab.up(2)
+        place = _place(place, _steps("up", 3))
+        await lab.down()
     before = (await lab.up(2)).lab
-    steps = int(_mortal("up", 3, 0).stdout)
-    await lab.down()
-    before = (await lab.up(2)).lab
-    _kill_at("up", 3, steps * tenth // 10)
+    _kill_at("up", 3, place)
     await _all_reach_all(before.hosts)
     after = (await lab.up(3)).lab
     assert after.hosts[:2] == before.hosts
-    await on(after.hosts[2], "ssh", "hostA", "hostname")
+    assert await on(after.hosts[2], "ssh", "hostA", "hostname") == "hostA\n"
 
 
-@pytest.mark.parametrize("tenth", _TENTHS)
-async def test_down_killed_then_down(lab_root: Path, tenth: int) -> None:
+@pytest.mark.parametrize("place", [1, 3, 5, 7, 9, *_PLACES_IN_DOWN])
+async def test_down_killed_then_down(lab_root: Path, place: int | str) -> None:
     await lab.up(2)
-    steps = int(_mortal("down", 0, 0).stdout)
-    await lab.up(2)
-    _kill_at("down", 0, steps * tenth // 10)
+    if isinstance(place, int):
+        place = _place(place, _steps("down", 0))
+        await lab.up(2)
+    _kill_at("down", 0, place)
     await lab.down()
     assert traces(lab_root) == set()
 
 
-async def test_two_ups_at_once_make_one_lab(lab_root: Path) -> None:
-    argv = [sys.executable, "-m", "tests.lab.mortal", "up", "2", "0"]
+def test_two_ups_at_once_make_one_lab(lab_root: Path) -> None:
+    argv = [sys.executable, "-m", "tests.lab.mortal", "up", "2", "never"]
     both = [subprocess.Popen(argv, cwd=_CHECKOUT, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [each.wait(60) for each in both] == [0, 0]
     assert len(processes(lab_root)) == 3
@@ -129,18 +179,25 @@ async def test_up_and_down_at_once_in_one_process(lab_root: Path) -> None:
     assert traces(lab_root) == set()
 
 
-async def test_status_does_not_wait_for_an_up(lab_root: Path) -> None:
-    from qemu_esd.hosts.lab.state import locked
+def test_who_waited_for_a_lab_that_was_removed_gets_a_new_one(lab_root: Path) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        with locked(lab_root):
+            inode = lab_root.stat().st_ino
+            waiting = thread.submit(_lock_and_look, lab_root)
+            while not re.search(rf"-> FLOCK .*:{inode} ", Path("/proc/locks").read_text()):
+                assert not waiting.done()
+            lab_root.rmdir()
+        assert waiting.result()
 
+
+def _lock_and_look(root: Path) -> bool:
+    with locked(root) as descriptor:
+        return os.path.samestat(os.fstat(descriptor), root.stat())
+
+
+def test_status_does_not_wait_for_an_up(lab_root: Path) -> None:
     with locked(lab_root):
         assert lab.status().state is lab.LabState.CHANGING
-    lab_root.rmdir()
-
-
-def lab_host(name: str) -> lab.LabHost:
-    host = lab.find(name)
-    assert host is not None
-    return host
 
 
 async def _all_reach_all(hosts: tuple[lab.LabHost, ...]) -> None:
@@ -148,9 +205,3 @@ async def _all_reach_all(hosts: tuple[lab.LabHost, ...]) -> None:
     for host in hosts:
         script = f"for h in {names}; do ssh -o ConnectTimeout=5 $h hostname; done"
         assert (await on(host, "sh", "-c", script)).split() == [each.name for each in hosts]
-
-
-def _steps_of_up(root: Path) -> int:
-    steps = int(_mortal("up", 2, 0).stdout)
-    asyncio.run_coroutine_threadsafe
-    return steps

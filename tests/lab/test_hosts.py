@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import shlex
 import signal
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,8 +42,8 @@ async def test_the_controllers_address_of_a_host(three_hosts: Hosts) -> None:
 
 async def test_namespaces_are_all_different(three_hosts: Hosts) -> None:
     for kind in ("net", "mnt", "uts", "pid", "ipc"):
-        seen = {os.readlink(f"/proc/self/ns/{kind}")}
-        seen |= {await on(host, "readlink", f"/proc/self/ns/{kind}") for host in three_hosts}
+        seen = {str(Path(f"/proc/self/ns/{kind}").readlink())}
+        seen |= {(await on(host, "readlink", f"/proc/self/ns/{kind}")).strip() for host in three_hosts}
         assert len(seen) == 4, kind
 
 
@@ -74,24 +74,36 @@ async def test_programs_of_the_machine_cannot_be_changed(three_hosts: Hosts) -> 
 
 async def test_users_ssh_files_and_other_labs_are_out_of_sight(three_hosts: Hosts) -> None:
     host = three_hosts[0]
-    homes = {user.pw_dir for user in pwd.getpwall()}
-    hidden = [host.root, host.data, *(Path(home, ".ssh") for home in homes)]
-    for folder in hidden:
-        assert await on(host, "sh", "-c", f"ls -A {shlex.quote(str(folder))} 2>&1 || true") in (
-            "",
-            f"ls: cannot access '{folder}': No such file or directory\n",
-        )
+    mounts = (await on(host, "cat", "/proc/mounts")).splitlines()
+    for home in {user.pw_dir for user in pwd.getpwall()}:
+        if Path(home, ".ssh").is_dir():
+            assert any(line.startswith(f"none {home}/.ssh tmpfs ro,") for line in mounts)
+            assert await on(host, "ls", "-A", f"{home}/.ssh") == ""
     assert sorted((await on(host, "sh", "-c", "cd /var/lib; echo qemu-esd*")).split()) == [
         "qemu-esd",
         "qemu-esd-home",
     ]
 
 
+async def test_the_labs_own_folders_are_out_of_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    # /var/cache is a folder that hosts see as the machine does.
+    with tempfile.TemporaryDirectory(dir="/var/cache") as folder:
+        monkeypatch.setenv("QEMU_ESD_LAB", f"{folder}/lab")
+        monkeypatch.setenv("QEMU_ESD_LAB_DATA", f"{folder}/data")
+        host = (await lab.up(1)).lab.hosts[0]
+        assert (await on(host, "ls", "-A", folder)).split() == ["data", "lab"]
+        assert await on(host, "ls", "-A", f"{folder}/data", f"{folder}/lab") == f"{folder}/data:\n\n{folder}/lab:\n"
+        await on(host, "touch", "/srv/works")
+        assert (host.srv / "works").exists()
+        await lab.down()
+        assert list(Path(folder).iterdir()) == []
+
+
 async def test_processes_of_others_are_out_of_sight(three_hosts: Hosts) -> None:
     words = (await on(three_hosts[0], "sh", "-c", "cat /proc/[0-9]*/cmdline")).split("\0")
     assert "hostA" in words
     assert not {"hostB", "switch"} & set(words)
-    assert not any("pytest" in word for word in words)
+    assert Path("/proc/self/cmdline").read_text() not in "\0".join(words)
 
 
 async def test_srv_is_on_the_machines_disk(three_hosts: Hosts) -> None:
@@ -168,12 +180,12 @@ async def test_passwords_and_foreign_keys_are_refused(three_hosts: Hosts, tmp_pa
 
 
 async def test_a_socket_to_a_host_leaves_us_where_we_are(three_hosts: Hosts) -> None:
-    before = os.readlink("/proc/thread-self/ns/net")
+    before = Path("/proc/thread-self/ns/net").readlink()
     with lab.open_socket(three_hosts[0]) as sock:
         assert sock.getpeername() == (three_hosts[0].address, 22)
         assert sock.getblocking() is False
-    assert os.readlink("/proc/thread-self/ns/net") == before
-    assert {os.readlink(f"/proc/self/task/{task}/ns/net") for task in os.listdir("/proc/self/task")} == {before}
+    assert Path("/proc/thread-self/ns/net").readlink() == before
+    assert {path.readlink() for path in Path("/proc/self/task").glob("*/ns/net")} == {before}
 
 
 async def test_a_host_that_is_gone_is_a_clear_error(lab_root: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from qemu_esd.errors import RefusedError, UsageError
 from qemu_esd.hosts import lab
+from qemu_esd.hosts.lab.process import kill
 from qemu_esd.hosts.lab.state import lab_data
 from tests.lab.tools import on, processes, traces
 
@@ -42,11 +43,10 @@ async def test_down_leaves_nothing(lab_root: Path) -> None:
 
 
 async def test_a_running_lab_shows_nothing_in_the_machines_namespaces(lab_root: Path) -> None:
-    links, mounts = os.listdir("/sys/class/net"), traces(lab_root)
+    links = set(Path("/sys/class/net").iterdir())
     await lab.up(2)
-    assert os.listdir("/sys/class/net") == links
-    folders = {str(lab_root), str(lab_data(lab_root))}
-    assert traces(lab_root) - mounts - folders == processes(lab_root)
+    assert set(Path("/sys/class/net").iterdir()) == links
+    assert traces(lab_root) == {str(lab_root), str(lab_data(lab_root))} | processes(lab_root)
 
 
 async def test_up_again_changes_nothing(lab_root: Path) -> None:
@@ -65,6 +65,20 @@ async def test_up_adds_hosts_and_never_takes_one_away(lab_root: Path) -> None:
         assert await on(host, "ssh", "hostC", "hostname") == "hostC\n"
         assert await on(three.lab.hosts[2], "ssh", host.name, "hostname") == f"{host.name}\n"
     assert len((await lab.up(2)).lab.hosts) == 3
+
+
+async def test_a_connection_lives_on_while_hosts_come_and_go(lab_root: Path) -> None:
+    built = (await lab.up(2)).lab
+    async with lab.connect(built.hosts[0]) as opened:
+        for hosts in (3, 4, 5):
+            # The hardware address that the hosts know the controller by.
+            before = await opened.attempt(("ip", "neighbour", "show", "10.213.0.1"))
+            built = (await lab.up(hosts)).lab
+            process = built.hosts[-1].init
+            assert process is not None
+            kill(process)
+            after = await asyncio.wait_for(opened.attempt(("ip", "neighbour", "show", "10.213.0.1")), 8)
+            assert before.text.split()[:5] == after.text.split()[:5]
 
 
 async def test_everything_is_for_root_only(lab_root: Path) -> None:
@@ -94,7 +108,7 @@ async def test_two_labs_know_nothing_of_each_other(
 async def test_after_a_reboot_the_lab_is_stale_and_up_begins_anew(lab_root: Path) -> None:
     before = (await lab.up(2)).lab
     (before.hosts[0].srv / "old").touch()
-    await _end_as_a_reboot_does(before)
+    _end_as_a_reboot_does(before)
     now = lab.status()
     assert now.state is lab.LabState.STALE
     assert {host.state for host in now.hosts} == {lab.HostState.DEAD}
@@ -102,6 +116,16 @@ async def test_after_a_reboot_the_lab_is_stale_and_up_begins_anew(lab_root: Path
     assert built.cleaned
     assert await on(built.lab.hosts[0], "ls", "/srv") == ""
     assert built.lab.hosts[0].machine_id != before.hosts[0].machine_id
+
+
+async def test_a_process_of_another_boot_is_not_ours(lab_root: Path) -> None:
+    await lab.up(1)
+    path = lab_root / "lab.json"
+    good = path.read_text()
+    path.write_text(json.dumps({**json.loads(good), "boot": "another"}))
+    assert lab.status().state is lab.LabState.STALE
+    path.write_text(good)
+    assert lab.status().state is lab.LabState.UP
 
 
 async def test_data_that_outlived_its_lab_is_recognised_and_removed(lab_root: Path) -> None:
@@ -116,19 +140,17 @@ async def test_data_that_outlived_its_lab_is_recognised_and_removed(lab_root: Pa
     assert traces(lab_root) == set()
 
 
-async def _end_as_a_reboot_does(built: lab.Lab) -> None:
+def _end_as_a_reboot_does(built: lab.Lab) -> None:
     for process in [built.switch, *(host.init for host in built.hosts)]:
         assert process is not None
-        os.kill(process.pid, 9)
-    while processes(built.root):
-        await asyncio.sleep(0.01)
+        kill(process)
     path = built.root / "lab.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
 
 
 async def test_a_process_with_a_number_used_again_is_not_ours(lab_root: Path) -> None:
     built = (await lab.up(1)).lab
-    await _end_as_a_reboot_does(built)
+    _end_as_a_reboot_does(built)
     path = built.root / "lab.json"
     raw = json.loads(path.read_text())
     raw["boot"] = built.boot

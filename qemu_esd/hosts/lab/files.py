@@ -43,7 +43,7 @@ def etc_files(host: LabHost, hosts: Sequence[LabHost]) -> EtcFiles:
         "machine-id": (0o444, host.machine_id + "\n"),
         "passwd": (0o644, _with_root(Path("/etc/passwd"), f"root:x:0:0:root:{_HOME}:/bin/bash")),
         # "*": no password, but not locked; without PAM sshd turns a locked account away.
-        "shadow-": (0o600, _with_root(Path("/etc/shadow"), "root:*:19000:0:99999:7:::")),
+        "shadow": (0o600, _with_root(Path("/etc/shadow"), "root:*:19000:0:99999:7:::")),
         "ssh/sshd_config": (0o600, _SSHD_CONFIG),
         "ssh/ssh_host_ed25519_key": (0o600, _host_key(host).read_text()),
         "ssh/ssh_host_ed25519_key.pub": (0o644, _public(_host_key(host))),

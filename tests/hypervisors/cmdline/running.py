@@ -51,15 +51,35 @@ class Qmp:
     def devices(self) -> str:
         return str(self("human-monitor-command", **{"command-line": "info qtree"}))
 
+    def media(self) -> dict[str, str | None]:
+        """Which file is at which place of which bus."""
+        blocks = [block for block in self("query-block") if block.get("qdev")]
+        return {self.address(block): block.get("inserted", {}).get("file") for block in blocks}
+
+    def address(self, block: dict[str, Any]) -> str:
+        """The bus of a disk, and its place there."""
+        path = device_path(block)
+        bus = self("qom-get", path=path, property="parent_bus")
+        keys = ("legacy-addr", "unit", "channel", "scsi-id", "lun")
+        known = {one["name"] for one in self("qom-list", path=path)}
+        place = [f"{key}={self('qom-get', path=path, property=key)}" for key in keys if key in known]
+        return " ".join([re.sub(r"\[\d+\]", "", bus), *place])
+
     def place(self, drive: str) -> Place:
         """Where the device of a drive sits that has no -device."""
         block = next(block for block in self("query-block") if block["device"] == drive)
-        path = block["qdev"].removesuffix("/virtio-backend")
+        path = device_path(block)
         driver = self("qom-get", path=path, property="type")
         bus = self("qom-get", path=path, property="parent_bus").rpartition("/")[2]
         if driver.startswith("ide-"):
             return Place(driver, bus, unit=str(self("qom-get", path=path, property="unit")))
         return Place(driver, bus, addr="0x" + self("qom-get", path=path, property="legacy-addr"))
+
+
+def device_path(block: dict[str, Any]) -> str:
+    """The QOM path of the device in an entry of query-block, which gives the id instead if there is one."""
+    name = str(block["qdev"]).removesuffix("/virtio-backend")
+    return name if name.startswith("/") else f"/machine/peripheral/{name}"
 
 
 @contextlib.contextmanager

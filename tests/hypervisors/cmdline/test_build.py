@@ -155,6 +155,7 @@ def test_a_bare_guest_can_be_carried(odd_room: Path, tmp_path: Path) -> None:
         ]
         with qemu(carried.argv, tmp_path / "t.sock", tmp_path / "log") as target:
             assert device_tree(target.devices()) == device_tree(source.devices())
+            assert target.media() == source.media()
             assert migrate(source, target, tmp_path / "ram.sock") == ("completed", "completed")
 
 

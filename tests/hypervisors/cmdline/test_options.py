@@ -27,13 +27,14 @@ def test_what_is_written_is_read_again(options: list[Option]) -> None:
 
 
 def test_both_dashes_values_that_look_like_options_and_images_without_a_flag() -> None:
-    argv = ["qemu", "--nodefaults", "-append", "-S", "disk.img", "--m", "1G", "-snapshot"]
+    argv = ["qemu", "--nodefaults", "-append", "-S", "disk.img", "--m", "1G", "-snapshot", "two.img"]
     expected = (
         Option("nodefaults"),
         Option("append", "-S"),
         Option("hda", "disk.img"),
         Option("m", "1G"),
         Option("snapshot"),
+        Option("hda", "two.img"),
     )
     assert split(argv) == ("qemu", expected)
 

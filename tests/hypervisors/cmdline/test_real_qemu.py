@@ -101,6 +101,7 @@ def test_the_target_has_the_same_devices_and_takes_the_memory(words: list[str], 
         assert carried.problems == ()
         with qemu(carried.argv, tmp_path / "target.sock", tmp_path / "target.log") as target:
             assert device_tree(target.devices()) == device_tree(source.devices())
+            assert target.media() == source.media() != {}
             assert migrate(source, target, tmp_path / "ram.sock") == ("completed", "completed")
 
 

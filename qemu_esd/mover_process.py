@@ -1,0 +1,155 @@
+"""A process of ours that goes on with a background move when its terminal is gone, and how to take over from it.
+
+In `<home>/movers`, `<migration>.json` says who it is and `<migration>.log` what it said. It holds the guest's control
+monitor, so whoever wants to change the guest ends it first. QEMU's own job goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from qemu_esd.errors import RefusedError, TimedOutError
+from qemu_esd.journal import store
+from qemu_esd.journal.store import home
+
+END_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Mover:
+    """A process that settles what the policy of `vm` moves; with `release` the source then forgets the guest."""
+
+    vm: str
+    migration: str
+    release: bool
+    pid: int
+
+    @property
+    def log(self) -> Path:
+        return _folder() / f"{self.migration}.log"
+
+
+def _folder() -> Path:
+    folder = home().absolute() / "movers"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _argv(vm: str, release: bool) -> list[str]:
+    # -P: what lies in the user's present folder is not imported.
+    words = [sys.executable, "-P", "-m", "qemu_esd", "settle", "--background-only"]
+    return [*words, *(["--release"] if release else []), "--", vm]
+
+
+def start(vm: str, migration: str, *, release: bool = False) -> Mover:
+    """Start the mover of a guest, in a session of its own; one that runs already is left alone."""
+    running = find(vm)
+    if running is not None:
+        return running
+    log = str(_folder() / f"{migration}.log")
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    pid = os.posix_spawn(sys.executable, _argv(vm, release), os.environ, file_actions=files, setsid=True)
+    mover = Mover(vm, migration, release, pid)
+    # A kill before this line: the mover does its work unknown, and others are told that the monitor is busy.
+    _write(mover)
+    return mover
+
+
+def _write(mover: Mover) -> None:
+    fresh = _file(mover.migration).with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(mover)), encoding="utf-8")
+    fresh.replace(_file(mover.migration))
+
+
+def _file(migration: str) -> Path:
+    return _folder() / f"{migration}.json"
+
+
+def find(vm: str) -> Mover | None:
+    """The mover of a guest, if one runs."""
+    return next((mover for mover in _running() if mover.vm == vm), None)
+
+
+def _running() -> Iterator[Mover]:
+    for path in sorted(_folder().glob("*.json")):
+        mover = Mover(**json.loads(path.read_text(encoding="utf-8")))
+        if _is_alive(mover):
+            yield mover
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(mover: Mover) -> bool:
+    """A process id may have been given to somebody else: it is ours while its command line is what we started."""
+    try:
+        words = Path(f"/proc/{mover.pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return words.split(b"\0")[:-1] == [os.fsencode(word) for word in _argv(mover.vm, mover.release)]
+
+
+async def end(vm: str) -> Mover | None:
+    """End the mover of a guest and wait until it has given the monitor back. Returns it, None if none ran."""
+    mover = find(vm)
+    if mover is None:
+        return None
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(mover.pid)
+        try:
+            # Looked at after it was opened: so it is not a later process with the same number.
+            if _is_alive(mover):
+                signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+                await _await_end(descriptor, mover)
+        finally:
+            os.close(descriptor)
+    _file(mover.migration).unlink(missing_ok=True)
+    return mover
+
+
+async def _await_end(descriptor: int, mover: Mover) -> None:
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await ended.wait()
+    except TimeoutError as error:
+        what = f"the end of process {mover.pid}, which moves data of {mover.vm},"
+        raise TimedOutError(what, END_SECONDS, hint=f"read {mover.log}, then: kill -9 {mover.pid}") from error
+    finally:
+        loop.remove_reader(descriptor)
+
+
+@asynccontextmanager
+async def taken_over(vm: str) -> AsyncIterator[Mover | None]:
+    """The mover of a guest gives way to us, and starts again if we fail.
+
+    Raises RefusedError while another command of this controller works on the guest.
+    """
+    mover = await end(vm)
+    try:
+        story = store.newest_of(vm)
+        if story is not None and store.at_work(story.plan.id):
+            what = f"another qemu-esd works on {vm} (migration {story.plan.id}, {story.state})"
+            raise RefusedError(what, hint=f"wait for it, or end it with Ctrl-C; see: qemu-esd status {vm}")
+        yield mover
+    except BaseException:
+        restart(mover)
+        raise
+
+
+def restart(mover: Mover | None) -> None:
+    """Let a mover that was ended go on."""
+    if mover is not None:
+        start(mover.vm, mover.migration, release=mover.release)

@@ -1,0 +1,79 @@
+"""The serial console of a guest: what it has said so far, on whichever hosts, and what it is told.
+
+QEMU records the console in a file per switchover; a line that is cut by a switchover goes on in the next file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from images.console import LoadLine, parse
+
+POLL_SECONDS = 0.02
+WAIT_SECONDS = 60.0  # under load, a boot takes ten
+
+
+class Console:
+    """Lines of the load, in order, each taken once."""
+
+    def __init__(self) -> None:
+        self._file: Path | None = None
+        self._at = 0
+        self._rest = ""
+        self._fresh: list[LoadLine] = []
+        self.lines: list[LoadLine] = []
+
+    def follow(self, file: Path) -> None:
+        """From now on the guest writes to `file`; what the former one has is taken first."""
+        if self._file is not None:
+            self._read()
+        self._file, self._at = file, 0
+
+    def _read(self) -> None:
+        assert self._file is not None
+        try:
+            with self._file.open("rb") as file:
+                file.seek(self._at)
+                data = file.read()
+        except FileNotFoundError:
+            return
+        self._at += len(data)
+        *whole, self._rest = (self._rest + data.decode(errors="replace")).split("\n")
+        self._fresh += [line for line in map(parse, whole) if line]
+
+    def skip(self) -> None:
+        """Whatever has been said so far is of no interest."""
+        self._read()
+        self.lines += self._fresh
+        self._fresh = []
+
+    async def wait(self, word: str, seconds: float = WAIT_SECONDS) -> LoadLine:
+        """The next line with `word`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._read()
+            while self._fresh:
+                line = self._fresh.pop(0)
+                self.lines.append(line)
+                if line.word == word:
+                    return line
+            last = [f"{line.word} {dict(line.values)}" for line in self.lines[-3:]]
+            assert time.monotonic() < deadline, f"no {word!r} in {seconds:g} s; last: {last}, rest: {self._rest!r}"
+            await asyncio.sleep(POLL_SECONDS)
+
+
+@asynccontextmanager
+async def typing(socket: Path, text: str) -> AsyncIterator[None]:
+    """Type a line. The connection stays open, so that QEMU has taken all of it before it sees the end."""
+    _, writer = await asyncio.open_unix_connection(str(socket))
+    try:
+        writer.write(f"{text}\n".encode())
+        await writer.drain()
+        yield
+    finally:
+        writer.close()
+        await writer.wait_closed()

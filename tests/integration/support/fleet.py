@@ -1,0 +1,54 @@
+"""The hosts that a test has, and the guests that it starts there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from images.build import GuestImage
+from qemu_esd import api, guests
+from qemu_esd.hosts.connect import open_hosts
+from tests.integration.support.drives import Drive
+from tests.integration.support.guest import DEFAULT_LOAD, Guest
+from tests.integration.support.machine import Machine
+
+
+class Fleet:
+    """Hosts A, B and C, empty when a test begins."""
+
+    def __init__(self, machines: Sequence[Machine], image: GuestImage) -> None:
+        self.machines = tuple(machines)
+        self.a, self.b, self.c = machines
+        self.image = image
+
+    async def boot(self, *drives: Drive, name: str = "vm1", load: str = DEFAULT_LOAD, **more: Any) -> Guest:
+        """A guest under load on host A."""
+        guest = Guest(name, self.a, drives)
+        await guest.start(self.image, load, **more)
+        return guest
+
+    async def idle(self, *drives: Drive, name: str = "vm1", **more: Any) -> Guest:
+        """A guest on host A that stays in its firmware: there in no time, and touches no disk."""
+        guest = Guest(name, self.a, drives)
+        await guest.start(None, **more)
+        return guest
+
+    async def finish(self, guest: Guest, *, settle: bool = True) -> None:
+        """The end of every story: settle, release, stop, forget, and nothing is left on any host."""
+        if settle:
+            await api.settle_guest(guest.name, guest.machine.name, lambda *_: None)
+        await api.release_guest(guest.name, guest.machine.name)
+        async with open_hosts() as hosts:
+            await guests.kill(hosts, guest.name, guest.machine.name)
+            await guests.forget(hosts, guest.name, [machine.name for machine in self.machines])
+        self.check_empty()
+
+    def check_empty(self) -> None:
+        """Nothing of ours is left anywhere, but for images."""
+        assert {machine.name: machine.leftovers() for machine in self.machines} == {
+            machine.name: [] for machine in self.machines
+        }
+
+    def sweep(self) -> None:
+        for machine in self.machines:
+            machine.sweep()

@@ -1,0 +1,162 @@
+"""A guest under its load: started, asked, moved, ended. It knows where it runs, and the test tells it when it moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from images.build import GuestImage
+from images.console import STATUS, LoadLine
+from images.pattern import MIB
+from qemu_esd import api, guests, view
+from qemu_esd.hosts.connect import open_hosts
+from qemu_esd.hypervisors.cmdline.disk_spec import disks_from
+from qemu_esd.hypervisors.cmdline.spec import GuestSpec
+from qemu_esd.model.host import HostPaths, guest_sockets
+from qemu_esd.model.policy import Handler
+from qemu_esd.model.request import Request
+from qemu_esd.model.suid import suid_of
+from qemu_esd.phases.context import Reporter
+from tests.integration.support.console import Console, typing
+from tests.integration.support.drives import Drive
+from tests.integration.support.machine import RUN, STATE, Machine, Process, kill
+
+PATHS = HostPaths(STATE, RUN)
+MEMORY = 128 * MIB
+DEFAULT_LOAD = "esd.mode=verify esd.rate=200"
+GOOD = ("err", "bad", "absent")
+
+
+class Guest:
+    """`machine`: where it runs. `lines`: what it has said."""
+
+    def __init__(self, name: str, machine: Machine, drives: Sequence[Drive]) -> None:
+        self.name = name
+        self.machine = machine
+        self.drives = tuple(drives)
+        self.generation = 0
+        self.console = Console()
+
+    async def start(self, image: GuestImage | None, load: str = DEFAULT_LOAD, **more: Any) -> None:
+        """Make its disks and start it as `vm run` does. Without `image` it stays in its firmware: no load."""
+        for drive in self.drives:
+            drive.make(self.machine)
+        spec = GuestSpec(self.name, disks_from(drive.text for drive in self.drives), memory=MEMORY, **more)
+        if image is not None:
+            options = " ".join(["console=ttyS0 quiet panic=-1", load, *(drive.option for drive in self.drives)])
+            spec = replace(spec, kernel=str(image.kernel), initrd=str(image.initrd), append=options)
+        async with open_hosts() as hosts:
+            await guests.run(hosts, spec, self.machine.name)
+        await self.settle_in(booted=image is not None)
+
+    async def settle_in(self, booted: bool) -> None:
+        """Listen to it where it is now; the first time, wait until its load is ready."""
+        self.console.follow(self.machine.path(PATHS.console_log(self.name, self.generation)))
+        if booted:
+            await self.console.wait("ready")
+
+    # ---- its console
+
+    async def ask(self, command: str, answer: str | None = None, seconds: float = 60.0) -> LoadLine:
+        """Type `command`, and return the line that answers it."""
+        socket = self.machine.path(guest_sockets(PATHS, self.name).console)
+        async with typing(socket, command):
+            return await self.console.wait(answer or command.split()[0], seconds)
+
+    async def status(self) -> LoadLine:
+        """The next line of the load that has not been said yet."""
+        self.console.skip()
+        return await self.console.wait(STATUS)
+
+    async def pause(self) -> None:
+        """No operation is in flight afterwards, and what was written is flushed."""
+        await self.ask("pause", "paused")
+        await self.sync()
+
+    async def resume(self) -> None:
+        await self.ask("resume", "resumed")
+
+    async def sync(self) -> None:
+        assert (await self.ask("sync", "synced")).number("err") == 0
+
+    async def recheck(self) -> int:
+        """All that is on the disks is right; returns the number of blocks."""
+        line = await self.ask("recheck all")
+        assert [line.number(key) for key in GOOD] == [0, 0, 0], dict(line.values)
+        return line.number("ok")
+
+    async def is_well(self) -> None:
+        """The load works, and has met neither an error nor wrong content since the start."""
+        before = (await self.status()).number("ops")
+        now = await self.status()
+        assert now.number("ops") > before
+        assert [now.number(key) for key in GOOD] == [0, 0, 0], self.faults()
+
+    def faults(self) -> list[dict[str, str]]:
+        return [dict(line.values) for line in self.console.lines if line.word in ("bad", "err")]
+
+    async def disks(self) -> dict[str, dict[str, str]]:
+        """What the guest sees of its disks now, by the names that it gives them."""
+        start = len(self.console.lines)
+        await self.ask("disks")
+        rows = [line.values for line in self.console.lines[start:] if line.word == "disk"]
+        return {row["name"]: dict(row) for row in rows}
+
+    async def crc(self, drive: Drive) -> int:
+        """Of the whole disk, as the guest reads it now. Its content is verified on the way."""
+        line = await self.ask(f"read {drive.guest_name} 0 {drive.size}")
+        assert (line.number("errno"), line.number("bad")) == (0, 0), dict(line.values)
+        return int(line.values["crc"], 16)
+
+    async def read(self, drive: Drive, offset: int, length: int) -> int:
+        """Read a range, which must be right. Returns the errno."""
+        line = await self.ask(f"read {drive.guest_name} {offset} {length}")
+        assert line.number("bad") == 0, self.faults()
+        return line.number("errno")
+
+    async def write(self, drive: Drive, offset: int, length: int) -> int:
+        """Write stamps. Returns the errno."""
+        return (await self.ask(f"write {drive.guest_name} {offset} {length}")).number("errno")
+
+    # ---- its life
+
+    async def migrate(
+        self, target: Machine, handler: Handler, *, until_settled: bool = True, report: Reporter = print, **words: Any
+    ) -> view.MigrationView:
+        """Move it as `migrate` does, and follow it."""
+        request = Request(self.name, target.name, handler, source=self.machine.name, **words)
+        told = await api.migrate(request, report, until_settled=until_settled)
+        self.arrived(target)
+        return told
+
+    def arrived(self, target: Machine) -> None:
+        self.machine = target
+        self.generation += 1
+        self.console.follow(target.path(PATHS.console_log(self.name, self.generation)))
+
+    async def look(self) -> view.GuestView:
+        async with api.open_guest(self.name, self.machine.name) as station:
+            return await view.of_station(station)
+
+    def qemu(self) -> Process:
+        return self.machine.qemu(self.name)
+
+    def kill(self) -> None:
+        """As if its QEMU had crashed."""
+        kill(self.qemu().pid)
+
+    async def power_off(self) -> None:
+        """The guest ends by itself; returns when its QEMU is gone."""
+        async with open_hosts() as hosts:
+            await guests.kill(hosts, self.name, self.machine.name)
+
+    # ---- its images, as paths on the machine
+
+    def member(self, drive: Drive) -> Path:
+        """The image of a disk where the guest is now, after it has moved."""
+        return self.machine.real(PATHS.overlay(self.name, self.suid(drive), self.generation))
+
+    def suid(self, drive: Drive) -> str:
+        return drive.serial or suid_of(self.name, drive.id)

@@ -1,0 +1,86 @@
+"""background: everything is moved while the guest runs; once settled, nothing can be lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from images.pattern import MIB
+from qemu_esd import api
+from qemu_esd.model.policy import Handler
+from qemu_esd.model.record import State
+from tests.integration.support import content
+from tests.integration.support.drives import Drive
+from tests.integration.support.fleet import Fleet
+from tests.integration.support.machine import ended
+
+pytestmark = pytest.mark.lab
+
+
+async def test_story(fleet: Fleet, tmp_path: Path) -> None:
+    """Under load all the time. An odd size, a chain, holes, and a disk with nothing on it."""
+    vda = Drive("vda", 7, size=32 * MIB + 512 * 11)
+    vdb = Drive("vdb", 9, "b.qcow2", size=24 * MIB, fill="holes", chain=1)
+    vdc = Drive("vdc", 5, size=64 * MIB, fill="none")
+    guest = await fleet.boot(vda, vdb, vdc, load="esd.mode=verify esd.rate=300 esd.area=2M")
+    await guest.is_well()
+
+    told = await guest.migrate(fleet.b, Handler.BACKGROUND)
+
+    assert told.state == State.SETTLED
+    assert [(disk.handler, disk.remote_bytes, disk.needs_source) for disk in told.disks] == [("local", 0, False)] * 3
+    assert fleet.a.processes() == ()
+    await guest.is_well()
+    await guest.pause()
+    await guest.recheck()
+    for drive in guest.drives:
+        content.check_standalone(guest.member(drive))
+        source = content.flatten(drive.source(fleet.a, told.id), tmp_path / "source")
+        target = content.flatten(content.image(guest.member(drive), "qcow2"), tmp_path / "target")
+        written = content.later_writes(source, target)
+        assert len(written) > 0
+        assert content.crc(target) == await guest.crc(drive)
+    # 2 MiB of blocks are written all over an empty disk, each into a cluster of its own.
+    assert guest.member(vdc).stat().st_blocks * 512 < 40 * MIB
+    await fleet.finish(guest)
+
+
+async def test_killed_when_settled(fleet: Fleet, tmp_path: Path) -> None:
+    """The target's QEMU is killed the moment it is settled: what was copied, and what was written and flushed, is there."""
+    vda, vdb = Drive("vda", 7), Drive("vdb", 9, "b.qcow2", size=32 * MIB, fill="holes")
+    guest = await fleet.boot(vda, vdb)
+    await guest.is_well()
+    await guest.pause()
+    told = await guest.migrate(fleet.b, Handler.BACKGROUND, until_settled=False)
+    for drive in guest.drives:
+        for offset in range(MIB, drive.size, 4 * MIB):
+            assert await guest.write(drive, offset + 4096, 4096) == 0
+    await guest.sync()
+
+    await api.settle_guest("vm1", "hostB", lambda *_: None)
+    qemu = guest.qemu()
+    guest.kill()
+
+    await ended(qemu.pid)
+    for drive in guest.drives:
+        content.check_standalone(guest.member(drive))
+        source = content.flatten(drive.source(fleet.a, told.id), tmp_path / "source")
+        target = content.flatten(content.image(guest.member(drive), "qcow2"), tmp_path / "target")
+        assert set(content.later_writes(source, target)) == {
+            offset + 4096 + at for offset in range(MIB, drive.size, 4 * MIB) for at in range(0, 4096, 512)
+        }
+
+
+async def test_an_image_stays_sparse(fleet: Fleet) -> None:
+    vda, vdb = Drive("vda", 7, size=128 * MIB, fill="sparse"), Drive("vdb", 9, size=256 * MIB, fill="none")
+    guest = await fleet.idle(vda, vdb)
+    await guest.migrate(fleet.b, Handler.BACKGROUND)
+    assert guest.member(vda).stat().st_blocks * 512 < 3 * MIB
+    assert guest.member(vdb).stat().st_blocks * 512 < 1 * MIB
+    await fleet.finish(guest)
+    content.check_pattern(flat_of(guest.member(vda)), vda)
+
+
+def flat_of(path: Path) -> Path:
+    return content.flatten(content.image(path, "qcow2"), path.with_suffix(".flat"))

@@ -1,0 +1,115 @@
+"""The whole suite as CI wants it: pytest in folders of its own, and then nothing of it may be left on the machine.
+
+    python -m tests.whole [PYTEST ARGUMENTS]        exit status: pytest's, or 1 if something is left
+
+Ours is what bears a mark: a process by its arguments or environment, a mount by its place, a lab by its root. Of
+folders that no lab claims every new one counts whose name says that it is the product's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+# What was told to end may take a moment.
+ENDING_SECONDS = 10.0
+
+
+def main(arguments: list[str]) -> int:
+    base = Path(tempfile.mkdtemp(prefix="esd-"))
+    before = traces(base.name)
+    status = run_pytest(base, arguments)
+    left = still_there(base, before)
+    if left:
+        told = "\n  ".join(sorted(left))
+        print(
+            f"error: the tests left something behind:\n  {told}\n  try: end or remove it; it stays to be looked at"
+        )
+        return 1
+    shutil.rmtree(base)
+    print("nothing is left of the tests")
+    return status
+
+
+def run_pytest(base: Path, arguments: list[str]) -> int:
+    (base / "tmp").mkdir()
+    argv = [sys.executable, "-m", "pytest", "-q", "--durations=10", "-p", "no:cacheprovider"]
+    with subprocess.Popen([*argv, f"--basetemp={base}/t", *arguments], env=environment(base)) as child:
+        # An interrupted pytest takes down what its fixtures have put up, and so it gets the time for that.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda received, _: interrupt(child, received))
+        return child.wait()
+
+
+def interrupt(child: subprocess.Popen[bytes], received: int) -> None:
+    """Ctrl-C reaches pytest by itself; it knows no SIGTERM."""
+    if received == signal.SIGTERM:
+        child.send_signal(signal.SIGINT)
+
+
+def environment(base: Path) -> Mapping[str, str]:
+    """Short paths, as sockets live there. The user's own labs and guests stay out of reach."""
+    own = {
+        "TMPDIR": f"{base}/tmp",
+        "HYPOTHESIS_STORAGE_DIRECTORY": f"{base}/hypothesis",
+        "QEMU_ESD_LAB": f"{base}/lab",
+        "QEMU_ESD_STATE": f"{base}/state",
+        "ESD_TESTS": base.name,
+    }
+    return {name: value for name, value in os.environ.items() if name != "QEMU_ESD_LAB_DATA"} | own
+
+
+def still_there(base: Path, before: set[str]) -> set[str]:
+    deadline = time.monotonic() + ENDING_SECONDS
+    while True:
+        left = traces(base.name) - before | {str(path) for path in (base / "tmp").iterdir()}
+        if not left or time.monotonic() > deadline:
+            return left
+        # These are nobody's children any more, so there is nothing to wait on.
+        time.sleep(0.1)
+
+
+def traces(mark: str) -> set[str]:
+    """What the machine has of ours: processes, mounts, named network namespaces, folders."""
+    mounts = {line for line in Path("/proc/self/mounts").read_text().splitlines() if mark in line}
+    namespaces = {str(path) for path in Path("/run").glob("netns/*")}
+    return set(processes(mark)) | mounts | namespaces | set(folders(mark))
+
+
+def processes(mark: str) -> Iterator[str]:
+    for folder in Path("/proc").iterdir():
+        # It may end while we look; a zombie has no words.
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if folder.name.isdecimal() and folder.name != str(os.getpid()):
+                words = (folder / "cmdline").read_bytes()
+                if mark.encode() in words + (folder / "environ").read_bytes():
+                    yield f"process {folder.name}: {words.replace(bytes(1), b' ').decode(errors='replace')}"
+
+
+def folders(mark: str) -> Iterator[str]:
+    for parent in (Path("/run"), Path("/var/lib")):
+        for path in parent.glob("*esd*"):
+            root = lab_of(path)
+            if root is None or mark in root:
+                yield str(path)
+
+
+def lab_of(folder: Path) -> str | None:
+    """The root of the lab whose folder this is."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if (folder / "lab.json").exists():
+            return str(folder)
+        return (folder / "lab-root").read_text()
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
