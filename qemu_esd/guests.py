@@ -56,7 +56,7 @@ async def run(hosts: Hosts, spec: GuestSpec, host_name: str) -> None:
 
 
 def with_absolute_paths(spec: GuestSpec, host_name: str) -> GuestSpec:
-    """The spec with paths that mean the same to a QEMU in any folder. Raises UsageError where only the user knows."""
+    """The spec with whole paths, which mean the same in any folder. Raises UsageError where only the user knows."""
 
     def absolute(path: str) -> str:
         if host_name != "local" and not path.startswith("/"):
@@ -209,7 +209,7 @@ async def kill(hosts: Hosts, name: str, host_name: str) -> None:
 
 
 async def cont(hosts: Hosts, name: str, host_name: str) -> None:
-    """Let a paused guest run on. Raises RefusedError where that would be a second copy, or the wrong thing to do."""
+    """Let a paused guest run on. Raises RefusedError where it would be a second copy, or has yet to come."""
     host, paths, process = await _running(hosts, name, host_name)
     async with open_session(host, bare.monitor_of(host_name, process, paths), name) as qemu:
         state = await machine.run_state(qemu)

@@ -47,7 +47,6 @@ async def _until_commit(ctx: Context) -> None:
         await switchover.commit(ctx)
         await handover.take_images(ctx)
         ctx.enter(State.COMMITTED)
-        ctx.keep_all()
     except BaseException as error:
         # Shielded: a second Ctrl-C must not stop the undoing of the first.
         await asyncio.shield(asyncio.ensure_future(_undo(ctx, error)))

@@ -1,7 +1,7 @@
 """A process of ours that goes on with a background move when its terminal is gone, and how to take over from it.
 
-In `<home>/movers`, `<migration>.json` says who it is and `<migration>.log` what it said. It holds the guest's control
-monitor, so whoever wants to change the guest ends it first. QEMU's own job goes on meanwhile.
+In `<home>/movers`, `<migration>.json` says who it is and `<migration>.log` what it said. It holds the guest's
+control monitor, so whoever wants to change the guest ends it first. QEMU's own job goes on meanwhile.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ folders that no lab claims every new one counts whose name says that it is the p
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,12 +23,14 @@ from pathlib import Path
 # What was told to end may take a moment.
 ENDING_SECONDS = 10.0
 
+Mark = re.Pattern[str]
+
 
 def main(arguments: list[str]) -> int:
     base = Path(tempfile.mkdtemp(prefix="esd-"))
-    before = traces(base.name)
-    status = run_pytest(base, arguments)
-    left = still_there(base, before)
+    before = traces(re.compile(base.name))
+    status, mark = run_pytest(base, arguments)
+    left = still_there(base, mark, before)
     if left:
         told = "\n  ".join(sorted(left))
         print(
@@ -39,14 +42,15 @@ def main(arguments: list[str]) -> int:
     return status
 
 
-def run_pytest(base: Path, arguments: list[str]) -> int:
+def run_pytest(base: Path, arguments: list[str]) -> tuple[int, Mark]:
+    """Its exit status, and what its processes, mounts and labs are known by."""
     (base / "tmp").mkdir()
     argv = [sys.executable, "-m", "pytest", "-q", "--durations=10", "-p", "no:cacheprovider"]
     with subprocess.Popen([*argv, f"--basetemp={base}/t", *arguments], env=environment(base)) as child:
         # An interrupted pytest takes down what its fixtures have put up, and so it gets the time for that.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda received, _: interrupt(child, received))
-        return child.wait()
+        return child.wait(), re.compile(rf"{base.name}\b|\besd-test-{child.pid}\b")
 
 
 def interrupt(child: subprocess.Popen[bytes], received: int) -> None:
@@ -67,38 +71,38 @@ def environment(base: Path) -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if name != "QEMU_ESD_LAB_DATA"} | own
 
 
-def still_there(base: Path, before: set[str]) -> set[str]:
+def still_there(base: Path, mark: Mark, before: set[str]) -> set[str]:
     deadline = time.monotonic() + ENDING_SECONDS
     while True:
-        left = traces(base.name) - before | {str(path) for path in (base / "tmp").iterdir()}
+        left = traces(mark) - before | {str(path) for path in (base / "tmp").iterdir()}
         if not left or time.monotonic() > deadline:
             return left
         # These are nobody's children any more, so there is nothing to wait on.
         time.sleep(0.1)
 
 
-def traces(mark: str) -> set[str]:
+def traces(mark: Mark) -> set[str]:
     """What the machine has of ours: processes, mounts, named network namespaces, folders."""
-    mounts = {line for line in Path("/proc/self/mounts").read_text().splitlines() if mark in line}
+    mounts = {line for line in Path("/proc/self/mounts").read_text().splitlines() if mark.search(line)}
     namespaces = {str(path) for path in Path("/run").glob("netns/*")}
     return set(processes(mark)) | mounts | namespaces | set(folders(mark))
 
 
-def processes(mark: str) -> Iterator[str]:
+def processes(mark: Mark) -> Iterator[str]:
     for folder in Path("/proc").iterdir():
         # It may end while we look; a zombie has no words.
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             if folder.name.isdecimal() and folder.name != str(os.getpid()):
-                words = (folder / "cmdline").read_bytes()
-                if mark.encode() in words + (folder / "environ").read_bytes():
-                    yield f"process {folder.name}: {words.replace(bytes(1), b' ').decode(errors='replace')}"
+                words, environ = ((folder / name).read_text(errors="replace") for name in ("cmdline", "environ"))
+                if mark.search(words + environ):
+                    yield f"process {folder.name}: {words.replace(chr(0), ' ')}"
 
 
-def folders(mark: str) -> Iterator[str]:
+def folders(mark: Mark) -> Iterator[str]:
     for parent in (Path("/run"), Path("/var/lib")):
         for path in parent.glob("*esd*"):
             root = lab_of(path)
-            if root is None or mark in root:
+            if root is None or mark.search(root):
                 yield str(path)
 
 

@@ -1,28 +1,53 @@
-"""The command line: one sub-module per command, errors as one clear message, exit status as in the contract."""
+"""The command line: one file per command, errors as one clear message, exit status as in the contract."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import traceback
+from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
-from qemu_esd import log
-from qemu_esd.cli import guest, lab, migrate, residency
+from qemu_esd import __version__
+from qemu_esd.cli import guest, lab, migrate, policy, release, render, residency, settle, status
 from qemu_esd.errors import EsdError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
-app.add_typer(lab.app, name="lab")
+for command in (migrate.migrate, status.status, policy.policy, settle.settle, release.release):
+    app.command()(command)
+app.command("map")(residency.map_disks)
 app.add_typer(guest.app, name="vm")
-migrate.add_to(app)
-residency.add_to(app)
+app.add_typer(lab.app, name="lab")
+
+
+class _Told:
+    """How much the user wants to be told."""
+
+    verbosity = 0
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"qemu-esd {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def options(verbose: int = typer.Option(0, "-v", "--verbose", count=True, help="Say what is done; twice: all.")) -> None:
-    """Local disks that behave as one shared storage device: guests move at once, data by policy."""
+def options(
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, help="Say what is done; twice: every detail.")
+    ] = 0,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version, and end.")
+    ] = False,
+) -> None:
+    """A guest with local disks moves to another host at once; a policy decides what becomes of the data."""
+    from qemu_esd import log
+
+    _Told.verbosity = verbose
     log.configure(verbose)
-    app.info.epilog = str(verbose)
 
 
 def main() -> None:
@@ -30,13 +55,28 @@ def main() -> None:
     try:
         app()
     except EsdError as error:
-        tell(error)
+        _tell(error)
         sys.exit(error.exit_status)
+    except asyncio.CancelledError:
+        render.note("stopped")
+        sys.exit(1)
+    except Exception as bug:
+        _tell_bug(bug)
+        sys.exit(1)
 
 
-def tell(error: EsdError) -> None:
-    """An error as a person reads it: what failed, where, and what to do."""
-    console = Console(stderr=True, highlight=False)
-    console.print(f"[bold red]error:[/] {error}", soft_wrap=True)
-    if error.hint:
-        console.print(f"  [bold]try:[/] {error.hint}", soft_wrap=True)
+def _tell(error: EsdError) -> None:
+    text = render.error_text(error)
+    if _Told.verbosity:
+        text.append_text(render.causes(error))
+    render.note(text)
+
+
+def _tell_bug(bug: Exception) -> None:
+    """Nothing that a user can mend: one line, and where the rest of it is."""
+    where = "qemu-esd -v COMMAND... shows where"
+    if _Told.verbosity:
+        render.note(Text("".join(traceback.format_exception(bug))))
+        where = "see above"
+    words = str(bug).strip().partition("\n")[0]
+    render.note(Text(render.printable(f"this is a bug of qemu-esd: {type(bug).__name__}: {words} ({where})")))

@@ -31,10 +31,16 @@ while :; do
 done
 """
 
+# The socket of an earlier run would look like readiness, so it goes first ($5 is empty where none is waited for).
 _START = r"""
 set -eu
+umask 077
+mkdir -p -- "$1"
 cd -- "$1"
 rm -f stop pid exit supervisor
+if [ -n "$5" ]; then rm -f -- "$5"; fi
+cat >run.new
+mv -f run.new run
 if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; then
     restart=no; if [ "$2" = forever ]; then restart=always; fi
     systemd-run --quiet --collect --unit="$4" -p Restart=$restart -p RestartSec=1 \
@@ -47,12 +53,11 @@ fi
 
 # A socket in the file system has no event in POSIX shell: look often, and see at once when the process has ended.
 _AWAIT = r"""
-cd -- "$1"
 n=0
-until [ -S "$2" ]; do
+until [ -S "$5" ]; do
     if [ -e exit ] && [ ! -e pid ]; then tail -n 5 log >&2; exit 1; fi
-    n=$((n + 1)); if [ $n -gt "$3" ]; then echo "no socket $2 in time" >&2; tail -n 5 log >&2; exit 1; fi
-    sleep 0.02
+    n=$((n + 1)); if [ $n -gt "$6" ]; then echo "no socket $5 in time" >&2; tail -n 5 log >&2; exit 1; fi
+    sleep 0.01
 done
 """
 
@@ -104,21 +109,22 @@ def run_script(argv: Sequence[str]) -> bytes:
 
 async def start(host: Host, service: Service) -> None:
     """Start the unit; returns when it has been started, not when it is ready."""
-    await files.write(host, f"{service.folder}/run", run_script(service.argv))
-    mode = "forever" if service.restart else "once"
-    await shell(host, _START, service.folder, mode, _SUPERVISE, _unit(service.name))
+    await _run(host, service, _START, "")
 
 
 async def start_ready(host: Host, service: Service, socket: str) -> None:
     """Start the unit and wait until it listens on the unix socket `socket`; raises with its own last words."""
-    # A socket of an earlier run would look like readiness.
-    await files.remove(host, socket)
-    await start(host, service)
     try:
-        await shell(host, _AWAIT, service.folder, socket, str(READY_SECONDS * 50))
+        await _run(host, service, _START + _AWAIT, socket, str(READY_SECONDS * 100))
     except CommandFailedError as error:
         words = error.stderr.strip() or "it ended without a word"
         raise EsdError(f"{service.name} did not start: {words}", host=host.name) from error
+
+
+async def _run(host: Host, service: Service, script: str, *more: str) -> None:
+    mode = "forever" if service.restart else "once"
+    words = (service.folder, mode, _SUPERVISE, _unit(service.name), *more)
+    await shell(host, script, *words, stdin=run_script(service.argv))
 
 
 async def rewrite(host: Host, folder: str, argv: Sequence[str]) -> None:

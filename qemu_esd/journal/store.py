@@ -20,7 +20,7 @@ import platformdirs
 from qemu_esd.errors import RefusedError
 from qemu_esd.journal import codec
 from qemu_esd.model.plan import Plan
-from qemu_esd.model.record import Entered, Entry, Held, Kept, Planned, Released, State
+from qemu_esd.model.record import Entered, Entry, Held, Planned, Released, State
 from qemu_esd.model.resource import Resource
 
 
@@ -49,9 +49,12 @@ def tell(entries: tuple[Entry, ...]) -> Story:
         match entry:
             case Entered(now):
                 state = now
+                if now is State.COMMITTED:
+                    # What was made belongs to the running guest from here on: nothing is rolled back any more.
+                    held.clear()
             case Held(resource) if resource not in held:
                 held.append(resource)
-            case (Released(resource) | Kept(resource)) if resource in held:
+            case Released(resource) if resource in held:
                 held.remove(resource)
     return Story(first.plan, state, tuple(held), entries)
 

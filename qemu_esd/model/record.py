@@ -54,13 +54,6 @@ class Released:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The resource now belongs to the running guest; rollback no longer touches it."""
-
-    resource: Resource
-
-
-@dataclass(frozen=True)
 class Entered:
     """The migration enters `state`; written before the first act of that state."""
 
@@ -75,7 +68,7 @@ class Measured:
     ms: float
 
 
-Entry = Planned | Held | Released | Kept | Entered | Measured
+Entry = Planned | Held | Released | Entered | Measured
 
 
 @dataclass(frozen=True)

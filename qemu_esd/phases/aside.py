@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from qemu_esd.graph import tls
 from qemu_esd.hosts import facts, files, service, ssh_keys
 from qemu_esd.hosts.base import Host
 from qemu_esd.hypervisors import records
@@ -37,7 +38,8 @@ async def put_aside(host: Host, migration: str) -> None:
 async def _stop(host: Host, paths: HostPaths, migration: str) -> None:
     name = places.path_handler_name(migration)
     await service.stop(host, paths.unit(name), name)
-    await files.remove(host, f"{paths.link_state(migration)}/keys.psk")
+    for name in (tls.KEY_FILE, tls.GROUP_FILE):
+        await files.remove(host, f"{paths.link_state(migration)}/{name}")
     await files.remove_tree(host, paths.link_run(migration))
     await ssh_keys.withdraw(host, ssh_keys.comment_of(migration))
 

@@ -11,7 +11,7 @@ from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.journal.store import Journal
 from qemu_esd.model.plan import Plan
-from qemu_esd.model.record import Entered, Held, Kept, Measured, Released, State
+from qemu_esd.model.record import Entered, Held, Measured, Released, State
 from qemu_esd.model.resource import Resource
 from qemu_esd.phases import places
 from qemu_esd.qmp.session import Session, open_session
@@ -94,11 +94,6 @@ class Context:
     def disown(self, resource: Resource) -> None:
         """It turned out to be somebody else's: nothing of ours is there to be undone."""
         self.journal.append(Released(resource))
-
-    def keep_all(self) -> None:
-        """The commit is done: what was made belongs to the running guest, and nothing is rolled back any more."""
-        for resource in self.journal.story.held:
-            self.journal.append(Kept(resource))
 
     def enter(self, state: State) -> None:
         """Write down that the migration enters `state`, and tell the listener."""

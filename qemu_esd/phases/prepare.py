@@ -9,7 +9,7 @@ import asyncio
 import secrets
 
 from qemu_esd.errors import EsdError, QemuError, QemuGoneError, RefusedError
-from qemu_esd.graph import names, path_handler
+from qemu_esd.graph import names, path_handler, tls
 from qemu_esd.graph.handlers import HANDLERS
 from qemu_esd.hosts import files, qemu_img, service
 from qemu_esd.journal import codec
@@ -36,9 +36,11 @@ async def _make_folders(ctx: Context, site: Site, key: str) -> None:
     state, run = site.paths.link_state(ctx.plan.id), site.paths.link_run(ctx.plan.id)
     ctx.hold(Folder(site.host, state), Folder(site.host, run))
     host = await ctx.hosts.get(site.host)
-    await files.make_folders(host, state, run)
+    work = [files.make_folders(host, state, run)]
     if ctx.plan.transport is Transport.TLS:
-        await files.write(host, f"{state}/keys.psk", f"qemu:{key}\n".encode())
+        work.append(files.write(host, f"{state}/{tls.KEY_FILE}", tls.key_line(key)))
+        work.append(files.write(host, f"{state}/{tls.GROUP_FILE}", tls.FFDHE2048))
+    await asyncio.gather(*work)
 
 
 async def _prepare_source(ctx: Context) -> None:

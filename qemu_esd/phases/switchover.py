@@ -160,7 +160,8 @@ async def _failure(ctx: Context, source: Session) -> EsdError:
 
 async def _check_quiet(source: Session, target: Session) -> None:
     """A job that writes while images are given up aborts QEMU, and a target that does not wait cannot be switched to."""
-    if await jobs.running(source):
+    running, state = await asyncio.gather(jobs.running(source), machine.run_state(target))
+    if running:
         raise EsdError("a block job has started on the source meanwhile", host=source.host)
-    if (state := await machine.run_state(target)) != "inmigrate":
+    if state != "inmigrate":
         raise EsdError(f"the target's QEMU is {state}, not waiting", host=target.host)

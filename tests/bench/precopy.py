@@ -1,8 +1,9 @@
 """The usual way to move a guest with local disks: copy everything first, then move the guest.
 
 What libvirt (--copy-storage-all), Proxmox and Nova do with QEMU 7.2: an NBD server in the target's QEMU, a
-`blockdev-mirror` of each disk into it until it is ready, then the memory; at pre-switchover the mirrors are completed,
-and the target runs. Same hosts, same TLS, same target command line but for the disk, no limit of bandwidth either.
+`blockdev-mirror` of each disk into it until it is ready, then the memory; at pre-switchover the mirrors are
+completed, and the target runs. Same hosts, same TLS, same command line on the target but for the disk, no limit of
+bandwidth either.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tests.integration.support.machine import SRV, Machine
 
 # Free in a lab of our own.
 NBD_PORT, RAM_PORT = 10809, 4444
-KEYS, DISK, REMOTE, JOB, CREDENTIALS = f"{PATHS.run}/precopy", "precopy-disk", "precopy-remote", "precopy", "precopy-tls"
+KEYS = f"{PATHS.run}/precopy"
+DISK, REMOTE, JOB, CREDENTIALS = "precopy-disk", "precopy-remote", "precopy", "precopy-tls"
 # The caller bounds the whole.
 FOREVER = 86400.0
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -57,9 +59,7 @@ async def _share_key(*hosts: Host) -> None:
 
 async def _target_argv(source: Session, guest: Guest, drive: FrontDrive) -> tuple[str, ...]:
     sockets = guest_sockets(PATHS, guest.name)
-    monitors = tuple(
-        QmpSocket(f"precopy-{path.rpartition('/')[2]}", path) for path in (sockets.control, sockets.observe, sockets.user)
-    )
+    monitors = (QmpSocket("precopy-control", sockets.control), QmpSocket("precopy-user", sockets.user))
     console = Console("precopy-console", sockets.console, PATHS.console_log(guest.name, 1))
     credentials = ("-object", f"tls-creds-psk,id={CREDENTIALS},endpoint=server,dir={KEYS}")
     wanted = Target(await machine.current_machine_type(source), monitors, console, extra=credentials)
@@ -87,7 +87,7 @@ async def _start(host: Host, guest: Guest, drive: FrontDrive, argv: tuple[str, .
 
 
 async def _copy_disk(source: Session, target: Session, drive: FrontDrive, address: str) -> None:
-    """Returns when both disks are the same; from then on every write goes to both until the mirror ends."""
+    """Returns when the mirror has caught up with the guest."""
     at = {"host": address, "port": str(NBD_PORT)}
     await target.execute("nbd-server-start", addr={"type": "inet", "data": at}, tls_creds=CREDENTIALS)
     await exports.add_writable(target, DISK, DISK, DISK)
@@ -136,7 +136,9 @@ async def _move_memory(source: Session, target: Session, address: str) -> None:
 
 async def _set_up(session: Session, capabilities: tuple[str, ...], tls_hostname: str) -> None:
     now = await migrate.parameters(session)
-    await migrate.set_parameters(session, migrate.Parameters(CREDENTIALS, tls_hostname, UNLIMITED, now.downtime_limit))
+    await migrate.set_parameters(
+        session, migrate.Parameters(CREDENTIALS, tls_hostname, UNLIMITED, now.downtime_limit)
+    )
     await migrate.set_capabilities(session, dict.fromkeys(capabilities, True))
 
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images import pattern
-from qemu_esd.units import GIB, MIB, TIB, human_bytes
+from qemu_esd.errors import UsageError
+from qemu_esd.units import GIB, MIB, TIB, human_bytes, parse_size
 from tests.integration.support.drives import Drive
 from tests.integration.support.machine import Machine
 
 # Light, and inside the data: 100 writes and 100 reads of what was written per second, all of them verified.
-LOAD = "esd.mode=verify esd.rate=200 esd.mix=50/50/0 esd.spread=0 esd.area=16M"
+AREA = 16 * MIB
+LOAD = f"esd.mode=verify esd.rate=200 esd.mix=50/50/0 esd.spread=0 esd.area={AREA}"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Row:
 
     def drive(self) -> FrontDrive:
         return FrontDrive("vda", seed=7, size=self.size, data=self.data)
+
+
+def parse_row(text: str) -> Row:
+    """A row of "SIZE" (full) or "SIZE:DATA", as in 1T:256M. Raises UsageError."""
+    size, _, data = text.partition(":")
+    row = Row(parse_size(size), parse_size(data or size))
+    if not AREA <= row.data <= row.size or row.data % MIB or row.size % MIB:
+        raise UsageError(f"{text!r} is not a disk", hint=f"whole MiB, data at least {_short(AREA)}, as in 1T:256M")
+    return row
 
 
 def _short(count: int) -> str:

@@ -1,7 +1,7 @@
 """A witness of a migration who takes no part in it: both QEMUs' own events, and the guest's console.
 
-The same instrument for whatever moves the guest. It is the client of the monitor and of the console that nobody else
-uses; times are the machine's wall clock, which the lab's hosts share.
+The same instrument for whatever moves the guest. It is the client of the monitor and of the console that nobody
+else uses; times are the machine's wall clock, which the lab's hosts share.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ async def _watch(witness: Witness, machine: Machine, name: str) -> None:
 
 async def _appeared(machine: Machine, socket: str) -> str:
     path = machine.path(socket)
-    while not path.exists():
+    while not path.exists():  # noqa: ASYNC110
         await asyncio.sleep(LOOK_SECONDS)
     return str(path)
 

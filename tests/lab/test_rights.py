@@ -83,9 +83,10 @@ def test_root_without_the_rights_of_root(lab_root: Path, capability: str) -> Non
 
 def test_a_machine_whose_mounts_are_shared_sees_none_of_ours(lab_root: Path, tmp_path: Path) -> None:
     # As under systemd: whatever is mounted in a copy of such a tree appears in the tree as well.
-    script = 'mount --make-rshared / && cat /proc/self/mounts >before && "$@" && cat /proc/self/mounts >after'
-    argv = ["unshare", "--mount", "sh", "-c", f"cd {tmp_path}; {script}", "sh", *_argv("root", "up")]
-    subprocess.run(argv, check=True, timeout=60)
+    look = f"cat /proc/self/mounts >{tmp_path}"
+    script = f'mount --make-rshared / && {look}/before && "$@" && {look}/after'
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", *_argv("root", "up")]
+    subprocess.run(argv, cwd=_CHECKOUT, check=True, timeout=60)
     assert len(processes(lab_root)) == 3
     before = (tmp_path / "before").read_text()
     assert before
@@ -99,7 +100,8 @@ def test_a_machine_whose_root_account_is_locked(lab_root: Path, tmp_path: Path) 
     sed 's/^root:[^:]*:/root:!:/' /etc/shadow >{tmp_path}/m/upper/shadow &&
     mount -t overlay -o {layers} none /etc && grep -q '^root:!:' /etc/shadow && exec "$@"
     """
-    subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", *_argv("root", "up")], check=True, timeout=60)
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", *_argv("root", "up")]
+    subprocess.run(argv, cwd=_CHECKOUT, check=True, timeout=60)
     host = lab.find("hostA")
     assert host is not None
     assert asyncio.run(on(host, "hostname")) == "hostA\n"

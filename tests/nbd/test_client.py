@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 
 import pytest
 
 from qemu_esd import nbd
-from qemu_esd.nbd import ALLOCATION_DEPTH, Extent, NbdDisconnected, NbdError, NbdUnsupportedError
+from qemu_esd.nbd import ALLOCATION_DEPTH, Extent, NbdDisconnected, NbdError, NbdUnsupportedError, stream
 from tests.nbd import fake
 from tests.nbd.fake import CONTEXTS, HANDSHAKE, SECONDS, chunk, connected, peer, simple
 
@@ -108,6 +109,19 @@ async def test_a_stream_that_breaks_on_writing() -> None:
             for call in (client.flush(), waiting):
                 with pytest.raises(NbdDisconnected, match="not open for sending"):
                     await call
+
+
+async def test_leaving_a_peer_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "CLOSE_SECONDS", 0.05)
+    ours, theirs = socket.socketpair()
+    theirs.send(HANDSHAKE)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    writer.write(bytes(1 << 24))  # far more than the socket takes; the rest of it can never be sent
+    with theirs:
+        async with asyncio.timeout(SECONDS):
+            async with nbd.open(reader, writer, "disk", [ALLOCATION_DEPTH]):
+                pass
+    writer.transport.abort()
 
 
 async def test_a_command_that_is_not_offered_is_not_sent() -> None:

@@ -111,11 +111,13 @@ async def test_holes_stay_sparse(tmp_path: Path, images: Images) -> None:
 
 async def test_an_error_is_told_of_its_chunk_only(tmp_path: Path, images: Images) -> None:
     bad = 2 * MIB + 100 * KIB
+    done: list[int] = []
     options = copy_on_read(images, failing(images, bad))
     async with daemon(tmp_path, options) as running:
         async with running.open(FILL) as filler, running.open(MAP, ALLOCATION_DEPTH) as mapper:
-            failed = await fill(filler, [Range(0, SIZE)], chunk=MIB)
+            failed = await fill(filler, [Range(0, SIZE)], chunk=MIB, on_progress=done.append)
             assert failed == [FillError(2 * MIB, MIB, 5)]
+            assert sum(done) == SIZE - MIB
             missing = absent((await mapper.map())[ALLOCATION_DEPTH])
             await filler.flush()
     assert missing

@@ -12,20 +12,26 @@ from tests.nbd.fake import CONTEXTS, STRUCTURED, connected, peer
 
 UNKNOWN_EXPORT = 6 | 1 << 31
 
+GO_ACK = fake.option_reply(fake.GO, fake.ACK)
+ASKED = fake.context(1, ALLOCATION_DEPTH)
+REST = fake.option_reply(fake.SET_META_CONTEXT, fake.ACK) + fake.export() + GO_ACK
+
+# What is wrong is wrong by itself: the rest of the handshake is good, and its last acknowledgement follows.
 GARBAGE_IN_HANDSHAKE = {
     "another protocol": b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n",
     "oldstyle": fake.greeting(magic=b"NBDMAGIC" + bytes.fromhex("0000420281861253")),
-    "newstyle that is not fixed": fake.greeting(flags=0),
-    "magic of an option reply": fake.greeting() + bytes(20),
+    "magic of the greeting": fake.greeting(magic=b"NBDMAGICIHAVEOPS") + fake.HANDSHAKE[18:],
+    "newstyle that is not fixed": fake.greeting(flags=0) + fake.HANDSHAKE[18:],
+    "magic of an option reply": fake.greeting() + bytes(8) + fake.HANDSHAKE[26:],
     "reply to another option": fake.greeting() + fake.option_reply(fake.GO, fake.ACK),
     "huge option reply": fake.greeting() + fake.option_reply(fake.STRUCTURED_REPLY, fake.ACK, size=0xFFFFFFFF),
     "reply without sense": fake.greeting() + fake.option_reply(fake.STRUCTURED_REPLY, fake.INFO, b"what"),
-    "context of two bytes": STRUCTURED + fake.option_reply(fake.SET_META_CONTEXT, fake.META_CONTEXT, b"ab"),
-    "context nobody asked for": STRUCTURED + fake.context(1, "base:allocation"),
-    "context twice": STRUCTURED + fake.context(1, ALLOCATION_DEPTH) * 2,
+    "context of two bytes": STRUCTURED + fake.option_reply(fake.SET_META_CONTEXT, fake.META_CONTEXT, b"ab") + REST,
+    "context nobody asked for": STRUCTURED + ASKED + fake.context(1, "base:allocation") + REST,
+    "context twice": STRUCTURED + ASKED * 2 + REST,
     "info among contexts": STRUCTURED + fake.option_reply(fake.SET_META_CONTEXT, fake.INFO, b"12345"),
     "no info about the export": CONTEXTS + fake.option_reply(fake.GO, fake.ACK),
-    "empty info": CONTEXTS + fake.option_reply(fake.GO, fake.INFO),
+    "info of one byte": CONTEXTS + fake.export() + fake.option_reply(fake.GO, fake.INFO, b"\x09"),
     "short info": CONTEXTS + fake.option_reply(fake.GO, fake.INFO, b"\0\0\0"),
     "size beyond all disks": CONTEXTS + fake.export(size=1 << 63),
     "blocks of no power of two": CONTEXTS + fake.export() + fake.blocks(low=513),
@@ -38,9 +44,8 @@ GARBAGE_IN_HANDSHAKE = {
 
 @pytest.mark.parametrize("said", GARBAGE_IN_HANDSHAKE.values(), ids=GARBAGE_IN_HANDSHAKE.keys())
 async def test_garbage_in_the_handshake(said: bytes) -> None:
-    # With the acknowledgement that ends GO, for the cases that are only judged then.
     with pytest.raises(NbdProtocolError):
-        async with connected(said + fake.option_reply(fake.GO, fake.ACK)):
+        async with connected(said + GO_ACK):
             pass
 
 

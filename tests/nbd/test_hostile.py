@@ -70,7 +70,7 @@ LIES: dict[str, tuple[Ask, bytes]] = {
     "no status": (ask_status, chunk(1, 0)),
     "huge status": (ask_status, chunk(1, fake.STATUS, size=(8 << 20) + 12)),
     "status without an extent": (ask_status, chunk(1, fake.STATUS, fake.status())),
-    "status cut short": (ask_status, chunk(1, fake.STATUS, fake.status((4096, 0))[:-1])),
+    "status cut short": (ask_status, chunk(1, fake.STATUS, fake.status((4096, 0), (4096, 1))[:-1])),
     "extent that does not advance": (ask_status, chunk(1, fake.STATUS, fake.status((0, 0), (8192, 1)))),
     "extents beyond what was asked": (ask_status, chunk(1, fake.STATUS, fake.status((8192, 0), (1, 1)))),
     "status of an unknown kind": (ask_status, chunk(1, 42, fake.status((8192, 0)))),

@@ -110,19 +110,9 @@ def queue_words(port: str, link: Link) -> tuple[str, ...]:
     netem does both; tbf, which more kernels have, does only rates.
     """
     if link.delay:
-        rate = ("rate", f"{link.rate * 8}bit") if link.rate else ()
-        return (
-            "replace",
-            "dev",
-            port,
-            "root",
-            "netem",
-            "delay",
-            f"{round(link.delay * 1e6)}us",
-            "limit",
-            "100000",
-            *rate,
-        )
+        # A rate is always named: netem keeps the former one otherwise. 0 is none.
+        shape = ("delay", f"{round(link.delay * 1e6)}us", "rate", f"{(link.rate or 0) * 8}bit", "limit", "100000")
+        return ("replace", "dev", port, "root", "netem", *shape)
     if link.rate:
         burst = max(_BURST_BYTES, round(link.rate * _BURST_SECONDS))
         limits = ("burst", f"{burst}b", "latency", f"{_QUEUE_MS}ms")

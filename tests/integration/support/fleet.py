@@ -45,9 +45,8 @@ class Fleet:
 
     def check_empty(self) -> None:
         """Nothing of ours is left anywhere, but for images."""
-        assert {machine.name: machine.leftovers() for machine in self.machines} == {
-            machine.name: [] for machine in self.machines
-        }
+        left = [f"{machine.name}: {what}" for machine in self.machines for what in machine.leftovers()]
+        assert not left, "left over:\n" + "\n".join(left)
 
     def sweep(self) -> None:
         for machine in self.machines:

@@ -1,0 +1,156 @@
+"""What `migrate` does with a request: try it out, or do it, and tell how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from dataclasses import dataclass
+
+import typer
+
+from qemu_esd import api
+from qemu_esd.cli import render, render_outcome, render_plan
+from qemu_esd.cli.render_progress import Display, display_for, tell
+from qemu_esd.cli.running import run
+from qemu_esd.errors import EsdError, RefusedError, RolledBackError, UnfinishedError, UsageError
+from qemu_esd.model.plan import Plan, Problem
+from qemu_esd.model.policy import Handler
+from qemu_esd.model.record import Measured, State
+from qemu_esd.model.request import Request
+from qemu_esd.phases.context import Progress
+from qemu_esd.phases.plan import Proposal
+from qemu_esd.view import MigrationView
+
+
+def try_out(request: Request, as_json: bool) -> None:
+    """`--dry-run`: the plan and every problem found. Touches nothing."""
+    plan: Plan | None = None
+    remarks: tuple[str, ...] = ()
+    try:
+        proposal = run(api.propose(request))
+        plan, problems, remarks = proposal.plan, proposal.problems, proposal.remarks
+    except RefusedError as error:
+        problems = (Problem(error.host or request.target, error.what, error.hint or ""),)
+    if as_json:
+        told = render_plan.plan_json(plan, remarks) if plan else None
+        render.show_json({"plan": told, "problems": [dataclasses.asdict(problem) for problem in problems]})
+    else:
+        if plan:
+            render.show(render_plan.plan_picture(plan, remarks))
+        render.show(render_plan.problem_list(problems))
+    if problems:
+        raise typer.Exit(RefusedError.exit_status)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request, and what the user wants besides: to return early, to end with a release, to be asked, JSON."""
+
+    request: Request
+    detach: bool
+    release: bool
+    ask: bool
+    as_json: bool
+
+
+def move(order: Order) -> None:
+    """Move the guest, and tell the outcome."""
+    listener = Listener(order)
+    try:
+        moved = run(_move(order, listener))
+    except api.PlanRefusedError as error:
+        render.note(render_plan.refusal(order.request.vm, order.request.target, error.problems))
+        raise typer.Exit(error.exit_status) from None
+    except EsdError:
+        _tell_broken_off(order, listener)
+        raise
+    except asyncio.CancelledError:
+        _tell_broken_off(order, listener)
+        raise listener.interrupted() from None
+    finally:
+        listener.display.close()
+    if order.as_json:
+        render.show_json(dataclasses.asdict(moved))
+    else:
+        render.show(render_outcome.outcome(moved, listener.figures, goes_on=order.detach))
+
+
+async def _move(order: Order, listener: Listener) -> MigrationView:
+    request = order.request
+    if order.detach:
+        return await api.migrate_detached(request, listener, release=order.release, agree=listener.agree)
+    moved = await api.migrate(request, listener, agree=listener.agree)
+    if not order.release:
+        return moved
+    try:
+        await api.release_guest(request.vm)
+    except EsdError as error:
+        what = f"{request.vm} is settled on {request.target}, but {moved.source} did not forget it: {error}"
+        raise UnfinishedError(what, hint=f"qemu-esd release {request.vm}") from error
+    return dataclasses.replace(moved, state=State.RELEASED)
+
+
+def _tell_broken_off(order: Order, listener: Listener) -> None:
+    """A migration that has begun has an outcome to tell, whatever it is."""
+    listener.display.close()
+    if order.as_json and listener.plan is not None and listener.state is not None:
+        render.show_json(dataclasses.asdict(api.recorded(listener.plan.id)))
+
+
+class Listener:
+    """Hears what the engine tells of one migration: keeps what the end needs, and passes it on to the display."""
+
+    def __init__(self, order: Order) -> None:
+        self.display: Display = display_for(sys.stderr)
+        self.plan: Plan | None = None
+        self.state: State | None = None
+        self.figures: dict[str, float] = {}
+        self._order = order
+
+    def __call__(self, event: State | Measured | Progress) -> None:
+        match event:
+            case State():
+                self.state = event
+            case Measured(name, ms):
+                self.figures[name] = ms
+        assert self.plan is not None
+        tell(self.display, event, self.plan)
+
+    async def agree(self, proposal: Proposal) -> bool:
+        """Called when the plan is known. Asks only at a terminal, and only where something may be unwelcome."""
+        self.plan = proposal.plan
+        doubts = render_plan.doubts(proposal.plan, proposal.remarks)
+        if not doubts:
+            return True
+        render.note(render_plan.doubt_list(doubts))
+        if not (self._order.ask and not self._order.as_json and sys.stdin.isatty() and sys.stderr.isatty()):
+            return True
+        return await _answered_yes(f"Migrate {proposal.plan.vm} to {proposal.plan.target.host}? [y/N] ")
+
+    def interrupted(self) -> EsdError:
+        """What a Ctrl-C has led to, by how far the migration was."""
+        vm, state, plan = self._order.request.vm, self.state, self.plan
+        if state is None or plan is None:
+            return EsdError("stopped, and nothing was touched")
+        if not state.committed:
+            return RolledBackError(f"rolled back, {vm} runs on {plan.source.host} as before")
+        moving = any(disk.handler is Handler.BACKGROUND for disk in plan.disks)
+        more = ", and QEMU's own job goes on moving its data" if moving and state is State.SETTLING else ""
+        hint = api.command_to_go_on(vm, (disk.handler for disk in plan.disks))
+        return UnfinishedError(f"stopped: {vm} runs on {plan.target.host}{more}", hint=hint)
+
+
+async def _answered_yes(question: str) -> bool:
+    """Wait for a line on stdin, in a way that a signal can end."""
+    render.note(question)
+    loop, typed = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(sys.stdin, typed.set)
+    except (OSError, ValueError) as error:
+        raise UsageError("stdin cannot be asked", hint="add --yes") from error
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(sys.stdin)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,32 @@
+"""`qemu-esd policy`: another read handler under a running guest."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from qemu_esd.cli import render
+from qemu_esd.cli.running import run
+from qemu_esd.errors import UsageError
+from qemu_esd.model.policy import parse_handler
+
+
+def policy(
+    vm: Annotated[str, typer.Argument(metavar="VM")],
+    words: Annotated[list[str], typer.Argument(metavar="[DISK] P", help="One disk or all, and the policy.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Change the policy of a running guest's disks: miss, redirect, background, on-demand."""
+    if len(words) > 2:
+        raise UsageError("too many words", hint="qemu-esd policy VM [DISK] POLICY")
+    disk, handler = (words[0] if len(words) == 2 else None), parse_handler(words[-1])
+    from qemu_esd import api
+    from qemu_esd.cli.render_status import guest_picture
+
+    seen = run(api.change_policy(vm, disk, handler))
+    if as_json:
+        render.show_json(dataclasses.asdict(seen))
+    else:
+        render.show(guest_picture(seen))

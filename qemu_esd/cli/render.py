@@ -1,0 +1,87 @@
+"""Words, colours and tables for people. What is computed comes in; what a terminal shows goes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from qemu_esd.errors import EsdError
+
+
+def show(thing: RenderableType) -> None:
+    """On stdout."""
+    with reader_may_leave(sys.stdout):
+        Console(highlight=False).print(thing, soft_wrap=isinstance(thing, str | Text))
+
+
+def show_json(value: object) -> None:
+    """On stdout, one object in one line."""
+    with reader_may_leave(sys.stdout):
+        print(json.dumps(value), flush=True)
+
+
+def note(thing: RenderableType) -> None:
+    """On stderr: what is said beside the result."""
+    with reader_may_leave(sys.stderr):
+        Console(stderr=True, highlight=False).print(thing, soft_wrap=isinstance(thing, str | Text))
+
+
+@contextmanager
+def reader_may_leave(stream: IO[str]) -> Iterator[None]:
+    """The end of a pipe (`| head`) or of a terminal is no failure of what we do: from then on nobody listens."""
+    try:
+        yield
+        stream.flush()
+    # Console ends the program when its reader is gone.
+    except (OSError, SystemExit):
+        deafen(stream)
+
+
+def deafen(stream: IO[str]) -> None:
+    """Let what is still written to a stream disappear."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def error_text(error: EsdError) -> Text:
+    """What failed, where, and what to do."""
+    text = Text.assemble(("error: ", "bold red"), printable(str(error)))
+    if error.hint:
+        text.append_text(hint_text(error.hint))
+    return text
+
+
+def hint_text(hint: str, indent: str = "  ") -> Text:
+    return Text.assemble(f"\n{indent}", ("try: ", "bold"), printable(hint))
+
+
+def causes(error: BaseException) -> Text:
+    """The chain of errors behind one, each on a line."""
+    text, cause = Text(), error.__cause__
+    while cause is not None:
+        text.append(f"\n  because of {type(cause).__name__}: {printable(str(cause))}", "dim")
+        cause = cause.__cause__
+    return text
+
+
+def printable(text: str) -> str:
+    """The text with everything that a terminal would obey written out; line breaks stay."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+
+
+def plain_table(*headings: str, right: tuple[str, ...] = ()) -> Table:
+    """A table of words without lines; nothing is cut off where it is narrow. Headings in `right` are of numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    return table

@@ -1,0 +1,167 @@
+"""How a migration goes, on stderr: bars at a terminal, one line per change elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import IO, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as Bars
+
+from qemu_esd.cli import render
+from qemu_esd.model.plan import Plan
+from qemu_esd.model.record import Measured, State
+from qemu_esd.phases.context import Progress
+from qemu_esd.units import human_bytes, human_seconds
+
+Event = State | Measured | Progress
+# Without bars: a line for every tenth of the way.
+STEPS = 10
+
+
+class Display(Protocol):
+    """Shows lines and progress. Never raises: a terminal that has gone away breaks no migration off."""
+
+    def say(self, line: str) -> None: ...
+    def show(self, progress: Progress) -> None: ...
+    def clear(self) -> None:
+        """What was shown of a phase is over."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def display_for(stream: IO[str]) -> Display:
+    return BarDisplay(stream) if stream.isatty() else LineDisplay(stream)
+
+
+def tell(display: Display, event: Event, plan: Plan) -> None:
+    """Show what the engine says of a migration."""
+    if isinstance(event, Progress):
+        display.show(event)
+        return
+    if isinstance(event, Measured):
+        display.clear()
+    if line := line_of(event, plan):
+        display.say(line)
+
+
+def line_of(event: State | Measured, plan: Plan) -> str | None:
+    """A state or a figure in words; None for those that say nothing to a user."""
+    source, target = plan.source.host, plan.target.host
+    match event:
+        case State.PREPARING:
+            return f"preparing {source} and {target}"
+        case State.SETTLING:
+            return f"moving the data of {plan.vm} to {target}"
+        case State.SETTLED:
+            return f"settled: {plan.vm} does not need {source} any more"
+        case State.ROLLED_BACK:
+            return f"rolled back: {plan.vm} runs on {source} as before"
+        case Measured("prepared", ms):
+            return f"prepared after {human_seconds(ms / 1000)}"
+        case Measured("precopy", ms):
+            return f"memory moved after {human_seconds(ms / 1000)}"
+        case Measured("downtime", ms):
+            return f"switched over: {plan.vm} runs on {target}, and stood still for {human_seconds(ms / 1000)}"
+        case Measured("handed-over", ms):
+            return f"handed over after {human_seconds(ms / 1000)}: the QEMU on {source} has ended"
+    return None
+
+
+class LineDisplay:
+    """For a log or a pipe."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._steps = Steps()
+
+    def say(self, line: str) -> None:
+        with render.reader_may_leave(self._stream):
+            print(render.printable(line), file=self._stream)
+
+    def show(self, progress: Progress) -> None:
+        if line := self._steps.line_of(progress, time.monotonic()):
+            self.say(line)
+
+    def clear(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Steps:
+    """Which progress is worth a line: the first of each thing, and every further tenth of it."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._shown: dict[str, int] = {}
+
+    def line_of(self, now: Progress, seconds: float) -> str | None:
+        """`seconds` by any steady clock."""
+        step = STEPS * now.done // now.total if now.total else STEPS
+        if self._shown.get(now.what) == step:
+            return None
+        self._shown[now.what] = step
+        began, done = self._begun.setdefault(now.what, (seconds, now.done))
+        rate = (now.done - done) / (seconds - began) if seconds > began else 0.0
+        return progress_line(now, rate)
+
+
+def progress_line(now: Progress, rate: float) -> str:
+    """Bytes, and where they are known the rate (bytes/s) and the time that is left."""
+    percent = 100 * now.done // now.total if now.total else 100
+    words = f"{now.what}  {percent:3} %  {human_bytes(now.done)} of {human_bytes(now.total)}"
+    if rate <= 0:
+        return words
+    left = max(now.total - now.done, 0) / rate
+    return f"{words}  {human_bytes(rate)}/s" + (f"  {human_seconds(left)} left" if left else "")
+
+
+class BarDisplay:
+    """For a terminal. It is redrawn only when there is news, so no thread of it can fail on its own."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._tasks: dict[str, TaskID] = {}
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=stream, highlight=False),
+            auto_refresh=False,
+            transient=True,
+        )
+
+    def say(self, line: str) -> None:
+        with render.reader_may_leave(self._stream):
+            self._bars.start()
+            self._bars.console.print(render.printable(line), markup=False, soft_wrap=True)
+
+    def show(self, progress: Progress) -> None:
+        what = progress.what
+        with render.reader_may_leave(self._stream):
+            self._bars.start()
+            if what not in self._tasks:
+                self._tasks[what] = self._bars.add_task(render.printable(what), total=progress.total)
+            self._bars.update(self._tasks[what], completed=progress.done, total=progress.total, refresh=True)
+
+    def clear(self) -> None:
+        for task in self._tasks.values():
+            self._bars.remove_task(task)
+        self._tasks.clear()
+
+    def close(self) -> None:
+        with render.reader_may_leave(self._stream):
+            self._bars.stop()

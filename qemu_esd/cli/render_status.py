@@ -1,0 +1,71 @@
+"""A guest as it is now, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from qemu_esd.cli.render import printable
+from qemu_esd.cli.render_outcome import disk_table
+from qemu_esd.model.record import State
+from qemu_esd.units import human_bytes, human_seconds
+from qemu_esd.view import GuestView, JobView
+
+_STATES = {
+    "local": "never moved",
+    State.HANDED_OVER: "handed over",
+    State.ROLLED_BACK: "rolled back",
+}
+_COLOURS = {"up": "green", "down": "bold red"}
+_BAD_STATES = ("unreachable", "lost", "busy", "unknown")
+
+
+def guest_picture(guest: GuestView) -> RenderableType:
+    """Name, host, state; its disks; what moves; what is left to do."""
+    parts: list[RenderableType] = [_headline(guest)]
+    if guest.disks:
+        parts.append(Padding(disk_table(guest.disks), (0, 0, 0, 2)))
+    parts += [Text(f"  {line}") for line in _remarks(guest)]
+    if guest.problem:
+        parts.append(Text(f"  {printable(guest.problem)}", "yellow"))
+    return Group(*parts)
+
+
+def _headline(guest: GuestView) -> Text:
+    state = _STATES.get(guest.state, guest.state)
+    text = Text.assemble((printable(guest.vm), "bold"), f"  {guest.host}  ")
+    text.append(state, "bold red" if guest.state in _BAD_STATES else "")
+    if guest.source and guest.state != "local":
+        text.append(f", from {guest.source}")
+    if guest.link != "none":
+        text.append_text(Text.assemble(", link ", (guest.link, _COLOURS.get(guest.link, ""))))
+    if guest.run_state not in (None, "running"):
+        text.append(f", {guest.run_state}", "bold red")
+    return text
+
+
+def _remarks(guest: GuestView) -> Iterator[str]:
+    vm = printable(guest.vm)
+    if guest.downtime_ms is not None:
+        yield f"stood still for {human_seconds(guest.downtime_ms / 1000)} when it moved"
+    if guest.job:
+        yield job_line(guest.job)
+    if guest.upstream and not guest.job:
+        yield f"still needs {', '.join(guest.upstream)}; to end that: qemu-esd settle {vm}"
+    if guest.left_behind:
+        yield f"put aside on {', '.join(guest.left_behind)}: its former images; to delete them: qemu-esd release {vm}"
+    if guest.run_state in ("paused", "io-error"):
+        yield f"to let it run: qemu-esd vm cont {vm}"
+
+
+def job_line(job: JobView) -> str:
+    """How far the background move of a disk is, how fast, and how long it takes still."""
+    percent = 100 * job.done // job.total if job.total else 100
+    line = f"moving {printable(job.disk)}: {percent} %, {human_bytes(job.done)} of {human_bytes(job.total)}"
+    if job.rate <= 0:
+        return line
+    left = max(job.total - job.done, 0) / job.rate
+    return f"{line}, {human_bytes(job.rate)}/s, {human_seconds(left)} left"

@@ -1,0 +1,44 @@
+"""Run a command's coroutine so that Ctrl-C, and the end of the terminal, are one orderly cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from qemu_esd.cli import render
+
+T = TypeVar("T")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`; asyncio.CancelledError after a signal, when everything in it has been put in order."""
+    return asyncio.run(_guarded(work))
+
+
+async def _guarded(work: Coroutine[Any, Any, T]) -> T:
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    stop = _Stop(task)
+    for number in _SIGNALS:
+        # Ignored is what nohup asks for.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop)
+    return await work
+
+
+class _Stop:
+    """Cancels a task once. A second cancellation would break off the undoing that the first has begun."""
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self._said = False
+
+    def __call__(self) -> None:
+        if not self._said:
+            self._said = True
+            self._task.cancel()
+        else:
+            render.note("stopping already: this puts things in order first")

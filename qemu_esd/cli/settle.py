@@ -1,0 +1,51 @@
+"""`qemu-esd settle`: bring over what is left."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from typing import Annotated
+
+import typer
+
+from qemu_esd.cli import render
+from qemu_esd.cli.running import run
+from qemu_esd.errors import UnfinishedError
+
+
+def settle(
+    vm: Annotated[str, typer.Argument(metavar="VM")],
+    background_only: Annotated[
+        bool, typer.Option("--background-only", help="Only what the policy moves by itself: no on-demand, no redirect.")
+    ] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="Let the source forget the guest when nothing needs it any more.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Bring over what is left, flush, verify, cut the link to the source."""
+    from qemu_esd import api
+    from qemu_esd.cli.render_progress import display_for, tell
+    from qemu_esd.cli.render_status import guest_picture
+
+    display = display_for(sys.stderr)
+
+    async def work() -> api.view.GuestView:
+        if background_only:
+            seen = await api.follow_policy(vm, display.listen)
+        else:
+            seen = await api.settle_guest(vm, None, display.show)
+        return await api.release_guest(vm) if release and not seen.upstream else seen
+
+    try:
+        seen = run(work())
+    except asyncio.CancelledError:
+        words = f"stopped: {vm} runs where it did, and QEMU's own job goes on moving its data"
+        raise UnfinishedError(words, hint=api.command_to_go_on(vm, ())) from None
+    finally:
+        display.close()
+    if as_json:
+        render.show_json(dataclasses.asdict(seen))
+    else:
+        render.show(guest_picture(seen))

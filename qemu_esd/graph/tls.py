@@ -1,0 +1,26 @@
+"""The files of a key folder for QEMU's `tls-creds-psk`: the key of one migration, and a group for key exchange.
+
+Without the second file each server end makes a group of its own when it starts, which takes seconds on a busy host. This
+one is ffdhe2048 of RFC 7919, public and the same for everybody; `openssl dhparam -check -text` names it.
+"""
+
+from __future__ import annotations
+
+KEY_FILE = "keys.psk"
+GROUP_FILE = "dh-params.pem"
+
+FFDHE2048 = b"""\
+-----BEGIN DH PARAMETERS-----
+MIIBCAKCAQEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
++8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
+87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
+YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
+7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD
+ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
+-----END DH PARAMETERS-----
+"""
+
+
+def key_line(key: str) -> bytes:
+    """The content of KEY_FILE; `key` is 64 hexadecimal digits. "qemu" is the user name that QEMU assumes."""
+    return f"qemu:{key}\n".encode()

@@ -1,0 +1,91 @@
+"""python -m tests.bench [NAME ...] [--runs N] [--quick] [--disk SIZE[:DATA]]... [--rate RATE] [--compare FILE] [--keep]
+
+Prints a Markdown table; writes table, JSON and pictures into bench-results/, with --keep into docs/figures/ too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from qemu_esd.errors import EsdError, RefusedError
+from qemu_esd.units import parse_rate
+from tests.bench import plot, switchover, table
+from tests.bench.outcome import Results, from_plain, to_plain
+from tests.bench.rows import QUICK, ROWS, parse_row
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS, FIGURES = ROOT / "bench-results", ROOT / "docs" / "figures"
+BENCHES = ("switchover",)
+WAYS = (switchover.ON_DEMAND, switchover.PRE_COPY)
+
+
+def main() -> int:
+    words = _words()
+    if os.geteuid() != 0:
+        raise RefusedError("a benchmark needs a lab, and a lab needs root", hint="python3 tasks.py bench")
+    earlier = from_plain(json.loads(words.compare.read_text())) if words.compare else None
+    results = asyncio.run(_run(_settings(words)))
+    folder = _write(results)
+    if words.keep:
+        shutil.copytree(folder, FIGURES, dirs_exist_ok=True)
+    print(table.markdown(results, *WAYS))
+    if earlier:
+        print(table.comparison(results, earlier))
+    failed = [sample for sample in results.samples if sample.figures is None and not sample.unfinished]
+    return 1 if failed else 0
+
+
+def _words() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure, side by side.")
+    parser.add_argument("name", nargs="*", choices=[*BENCHES, []], metavar="NAME", help=", ".join(BENCHES))
+    parser.add_argument("--runs", type=int, help="how often each migration is made (default 3; with --quick 1)")
+    parser.add_argument("--quick", action="store_true", help="small disks, once: to see that it works")
+    parser.add_argument("--disk", action="append", metavar="SIZE[:DATA]", help="this row instead, as in 1T:256M")
+    parser.add_argument("--bound", type=float, default=60.0, help="seconds for one migration (default 60)")
+    parser.add_argument("--rate", type=parse_rate, help="limit of the link, each way, as in 1gbit (default: none)")
+    parser.add_argument("--compare", type=Path, help="JSON of an earlier run")
+    parser.add_argument("--keep", action="store_true", help="also into docs/figures/")
+    return parser.parse_args()
+
+
+def _settings(words: argparse.Namespace) -> switchover.Settings:
+    runs = words.runs or (1 if words.quick else 3)
+    rows = tuple(parse_row(text) for text in words.disk or ()) or (QUICK if words.quick else ROWS)
+    return switchover.Settings(rows, runs, words.bound, words.rate)
+
+
+async def _run(settings: switchover.Settings) -> Results:
+    task = asyncio.current_task()
+    assert task is not None
+    # The lab must go also when we are told to end.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await switchover.run(settings)
+
+
+def _write(results: Results) -> Path:
+    """A folder of this run: the JSON, the table, the pictures."""
+    folder = RESULTS / f"{results.bench}-{results.when.replace(':', '').replace('+0000', 'Z')}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{results.bench}.json").write_text(json.dumps(to_plain(results), indent=1) + "\n")
+    (folder / f"{results.bench}.md").write_text(table.markdown(results, *WAYS))
+    for measure in plot.PICTURES:
+        (folder / f"{results.bench}-{measure}.svg").write_bytes(plot.draw(results, measure, WAYS))
+    print(f"written to {folder.relative_to(ROOT)}/", file=sys.stderr)
+    return folder
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except EsdError as error:
+        print(f"error: {error}\n  try: {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)

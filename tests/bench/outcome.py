@@ -1,0 +1,100 @@
+"""What came out: one sample per migration, and what several of them say together. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from cattrs import Converter
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One migration, by the witness. Times in ms, counts in bytes.
+
+    running      from the start of the command until the target's QEMU says RESUME
+    downtime     from STOP on the source until RESUME on the target
+    qemu         what the source's QEMU says of its own share of it
+    silent       the longest time by which the guest's line of each second was late, as seen from outside
+    longest_io   the longest single I/O by the guest's own clock, which stands still while the guest does
+    link         over the link, both ways, until the command was done
+    """
+
+    running: float
+    downtime: float
+    qemu: float | None
+    silent: float
+    longest_io: float
+    link: int
+
+
+MEASURES = tuple(field.name for field in fields(Figures))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One migration of row `row` in the way `way`. `figures` None: it did not arrive; `why` tells."""
+
+    row: str
+    way: str
+    run: int
+    figures: Figures | None
+    why: str = ""
+    unfinished: bool = False
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole run of the benchmark; what is written as JSON. `facts` describe machine and settings."""
+
+    bench: str
+    when: str
+    facts: dict[str, Any]
+    samples: tuple[Sample, ...]
+
+    def rows(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(sample.row for sample in self.samples))
+
+    def of(self, row: str, way: str) -> tuple[Sample, ...]:
+        return tuple(sample for sample in self.samples if (sample.row, sample.way) == (row, way))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, least and greatest of `count` values."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None]
+    return Spread(statistics.median(known), min(known), max(known), len(known)) if known else None
+
+
+def measured(samples: Iterable[Sample], measure: str) -> Spread | None:
+    """The spread of one measure over the samples that arrived."""
+    return spread(getattr(sample.figures, measure) for sample in samples if sample.figures)
+
+
+def ratio(over: Iterable[Sample], under: Iterable[Sample], measure: str) -> Spread | None:
+    """`over` divided by `under`, run by run: what was measured side by side is compared."""
+    below = {sample.run: getattr(sample.figures, measure) for sample in under if sample.figures}
+    pairs = [(getattr(sample.figures, measure), below.get(sample.run)) for sample in over if sample.figures]
+    return spread(one / other for one, other in pairs if one is not None and other)
+
+
+_CONVERTER = Converter(forbid_extra_keys=True)
+
+
+def to_plain(results: Results) -> dict[str, Any]:
+    """As JSON has it."""
+    return dict(_CONVERTER.unstructure(results))
+
+
+def from_plain(document: dict[str, Any]) -> Results:
+    return _CONVERTER.structure(document, Results)

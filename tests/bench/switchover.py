@@ -1,0 +1,151 @@
+"""The benchmark `switchover`: how long until the guest runs elsewhere, and what it notices, by size of its disk.
+
+The same guest is moved by qemu-esd (on-demand) and by the usual pre-copy, in turns, so that whatever else happens
+on the machine happens to both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+from images.console import LoadLine
+from qemu_esd import api
+from qemu_esd.errors import EsdError
+from qemu_esd.model.policy import Handler
+from qemu_esd.model.request import Request
+from tests.bench import precopy
+from tests.bench.outcome import Figures, Results, Sample
+from tests.bench.rows import LOAD, FrontDrive, Row
+from tests.bench.stand import Stand, machine_facts, open_stand
+from tests.bench.witness import Witness, watching
+from tests.integration.support.guest import MEMORY, Guest
+from tests.integration.support.machine import Machine
+
+NAME = "bench"
+# Lines of the load before the migration (it has settled in) and after it (it has used its disk there).
+BEATS = 2
+# For boot and lines; the migration itself has a bound of its own.
+AROUND_SECONDS = 120.0
+
+Way = Callable[[Guest, FrontDrive, Machine], Awaitable[None]]
+
+
+async def on_demand(guest: Guest, drive: FrontDrive, to: Machine) -> None:
+    request = Request(guest.name, to.name, Handler.ON_DEMAND, source=guest.machine.name)
+    await api.migrate(request, lambda _: None, until_settled=False)
+
+
+ON_DEMAND, PRE_COPY = "qemu-esd on-demand", "pre-copy mirror"
+WAYS: dict[str, Way] = {ON_DEMAND: on_demand, PRE_COPY: precopy.move}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`bound`: seconds that a migration may take; `rate`: the link's limit in bytes/s, None for none."""
+
+    rows: tuple[Row, ...]
+    runs: int
+    bound: float
+    rate: int | None = None
+
+
+async def run(settings: Settings) -> Results:
+    """Measure everything. One line of progress per migration on stderr."""
+    when, facts = datetime.now(UTC).isoformat(timespec="seconds"), machine_facts()
+    samples: list[Sample] = []
+    async with open_stand(settings.rate) as stand:
+        for number, row, way in _turns(settings):
+            # Once it has not arrived within the bound, two more times would tell nothing new.
+            if not any(old.unfinished for old in samples if (old.row, old.way) == (row.name, way)):
+                samples.append(await _sample(stand, row, way, number, settings.bound))
+                _say(samples[-1])
+        facts |= {"accel": stand.accel(), "guest_memory_mib": MEMORY >> 20, "load": LOAD, "tls": True}
+    return Results("switchover", when, facts | _plain(settings), tuple(samples))
+
+
+def _turns(settings: Settings) -> Iterator[tuple[int, Row, str]]:
+    """Each row in both ways, right after each other; who comes first changes from run to run."""
+    for number in range(settings.runs):
+        for row in settings.rows:
+            yield from ((number, row, way) for way in (list(WAYS) if number % 2 == 0 else reversed(WAYS)))
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return {"runs": settings.runs, "bound_s": settings.bound, "link_rate": settings.rate}
+
+
+async def _sample(stand: Stand, row: Row, way: str, number: int, bound: float) -> Sample:
+    stand.sweep()
+    try:
+        figures = await _measure(stand, row.drive(), WAYS[way], bound)
+        return Sample(row.name, way, number, figures)
+    except _NotArrivedError as late:
+        return Sample(row.name, way, number, None, str(late), unfinished=True)
+    except (EsdError, AssertionError, TimeoutError) as error:
+        return Sample(row.name, way, number, None, f"{type(error).__name__}: {error}")
+    finally:
+        stand.sweep()
+
+
+class _NotArrivedError(Exception):
+    """The migration was not done within its bound."""
+
+
+async def _measure(stand: Stand, drive: FrontDrive, way: Way, bound: float) -> Figures:
+    guest = Guest(NAME, stand.a, [drive])
+    await guest.start(stand.image, LOAD)
+    async with watching(NAME, stand.a, stand.b) as witness:
+        async with asyncio.timeout(AROUND_SECONDS):
+            await witness.hear(stand.a.name, BEATS)
+        before, started = stand.link_bytes(), time.time()
+        await _within(bound, way(guest, drive, stand.b))
+        link = stand.link_bytes() - before
+        async with asyncio.timeout(AROUND_SECONDS):
+            await witness.hear(stand.b.name, BEATS)
+    return _figures(witness, stand.a.name, stand.b.name, started, link)
+
+
+async def _within(bound: float, moving: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(bound):
+            await moving
+    except TimeoutError as error:
+        raise _NotArrivedError(f"not finished within {bound:g} s") from error
+
+
+def _figures(witness: Witness, source: str, target: str, started: float, link: int) -> Figures:
+    running = witness.events["RESUME", target]
+    before = [beat for beat in witness.beats_of(source) if beat.at <= started]
+    beats = [before[-1], *(beat for beat in witness.beats if beat.at > started)]
+    _check(beats[0].line, beats[-1].line)
+    return Figures(
+        running=(running - started) * 1000,
+        downtime=(running - witness.events["STOP", source]) * 1000,
+        qemu=witness.downtime_ms,
+        silent=max(late.lateness - early.lateness for early, late in pairwise(beats)) * 1000,
+        longest_io=max(beat.line.number("istall") for beat in beats[1:]),
+        link=link,
+    )
+
+
+def _check(before: LoadLine, after: LoadLine) -> None:
+    """A guest that has lost data has not been moved. (Before its first write the load may read from the hole.)"""
+    for word in ("err", "bad"):
+        assert after.number(word) == before.number(word), f"the guest met an error: {dict(after.values)}"
+    assert after.number("ops") > before.number("ops"), "the load stands still"
+
+
+def _say(sample: Sample) -> None:
+    told = sample.why if sample.figures is None else _brief(asdict(sample.figures))
+    print(f"  run {sample.run + 1}  {sample.row:24} {sample.way:20} {told}", file=sys.stderr, flush=True)
+
+
+def _brief(figures: dict[str, Any]) -> str:
+    return f"running after {figures['running'] / 1000:.2f} s, downtime {figures['downtime']:.0f} ms"

@@ -1,0 +1,88 @@
+"""The guest of the demo: what is on its disks, and what its load says on the console."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from images import pattern
+from images.build import build
+from images.console import STATUS, LoadLine, parse
+from images.pattern import MIB
+from tests.demo.stage import BrokenPromiseError, Stage, typing
+
+VM = "vm1"
+LOAD = "esd.mode=verify esd.rate=200 esd.area=32M esd.disk=vda:seed=7,fill=holes esd.disk=vdb:seed=9,fill=sparse"
+WAIT_SECONDS = 90.0
+POLL_SECONDS = 0.5
+
+
+def make_disks(srv: Path) -> None:
+    """In what hostA sees as /srv: a raw image, and a qcow2 image over a backing file that holds its data."""
+    pattern.fill(srv / "system.img", 512 * MIB, seed=7, fill="holes")
+    pattern.fill(srv / "base.img", 1024 * MIB, seed=9, fill="sparse")
+    _qemu_img("convert", "-f", "raw", "-O", "qcow2", str(srv / "base.img"), str(srv / "base.qcow2"))
+    _qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", str(srv / "data.qcow2"))
+    (srv / "base.img").unlink()
+
+
+def _qemu_img(*words: str) -> None:
+    subprocess.run(("qemu-img", *words), check=True)
+
+
+def put_kernel(*folders: Path) -> None:
+    """Kernel and initrd, where each host sees them: the checkout may lie in a folder that a host has its own of."""
+    image = build()
+    for folder in folders:
+        shutil.copyfile(image.kernel, folder / "vmlinuz")
+        shutil.copyfile(image.initrd, folder / "initrd")
+
+
+def lines(stage: Stage) -> list[LoadLine]:
+    """All that the load has said so far, on whichever hosts, in order."""
+    return [line for line in map(parse, stage.ask("vm", "log", VM).splitlines()) if line]
+
+
+def wait_for(stage: Stage, what: str, found: Callable[[list[LoadLine]], LoadLine | None]) -> LoadLine:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        said = lines(stage)
+        line = found(said)
+        if line:
+            return line
+        time.sleep(POLL_SECONDS)
+    last = stage.ask("vm", "log", VM)[-1000:]
+    raise BrokenPromiseError(f"{what} within {WAIT_SECONDS:.0f} s; the console ends with:\n{last}")
+
+
+def worked(stage: Stage, operations: int) -> LoadLine:
+    """Wait until the load has done so many operations more; its latest report."""
+    done = _latest(lines(stage)).number("ops")
+    return wait_for(stage, f"{operations} more operations", lambda said: _after(_latest(said), done + operations))
+
+
+def _latest(said: list[LoadLine]) -> LoadLine:
+    return [line for line in said if line.word == STATUS][-1]
+
+
+def _after(line: LoadLine, operations: int) -> LoadLine | None:
+    return line if line.number("ops") >= operations else None
+
+
+def tell(stage: Stage, command: str) -> LoadLine:
+    """Give the load a command; its answer."""
+    word = command.split()[0]
+    before = len(_answers(lines(stage), word))
+    with typing(VM, command):
+        return wait_for(stage, f"an answer to {command!r}", lambda said: _at(_answers(said, word), before))
+
+
+def _answers(said: list[LoadLine], word: str) -> list[LoadLine]:
+    return [line for line in said if line.word == word]
+
+
+def _at(answers: list[LoadLine], number: int) -> LoadLine | None:
+    return answers[number] if len(answers) > number else None
