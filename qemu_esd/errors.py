@@ -45,9 +45,7 @@ class HostKeyError(HostError):
 class CommandFailedError(EsdError):
     """A program on a host ended with an error. `status` is its exit status, `stderr` its last words."""
 
-    def __init__(
-        self, argv: tuple[str, ...], status: int | None, stderr: str, *, host: str | None = None
-    ) -> None:
+    def __init__(self, argv: tuple[str, ...], status: int | None, stderr: str, *, host: str | None = None) -> None:
         last = stderr.strip().splitlines()[-1:] or [f"exit status {status}"]
         super().__init__(f"{argv[0]} failed: {last[0]}", host=host)
         self.argv = argv

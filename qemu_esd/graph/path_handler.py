@@ -1,13 +1,13 @@
 """The command lines and nodes of a path handler (qemu-storage-daemon) in its two stages.
 
-    proxy   target ──TLS──▶ export ▶ served (raw) ▶ NBD client ──unix──▶ source QEMU
-    image   target ──TLS──▶ export ▶ served (raw) ▶ image, fenced
+proxy   target ──TLS──▶ export ▶ served (raw) ▶ NBD client ──unix──▶ source QEMU
+image   target ──TLS──▶ export ▶ served (raw) ▶ image, fenced
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qemu_esd.graph import names, nodes
@@ -49,7 +49,7 @@ def image_argv(members: Iterable[LinkMember], listen: Endpoint, monitor: str) ->
     return _argv(rows, listen, monitor)
 
 
-def _argv(rows: list[tuple[LinkMember, tuple[Node, ...], str]], listen: Endpoint, monitor: str) -> tuple[str, ...]:
+def _argv(rows: Sequence[tuple[LinkMember, tuple[Node, ...], str]], listen: Endpoint, monitor: str) -> tuple[str, ...]:
     words = ["qemu-storage-daemon"]
     words += ["--chardev", f"socket,id=control,path={monitor},server=on,wait=off", "--monitor", "chardev=control"]
     for credentials in _credentials([member for member, _, _ in rows], listen):

@@ -1,7 +1,7 @@
 """The files of a key folder for QEMU's `tls-creds-psk`: the key of one migration, and a group for key exchange.
 
-Without the second file each server end makes a group of its own when it starts, which takes seconds on a busy host. This
-one is ffdhe2048 of RFC 7919, public and the same for everybody; `openssl dhparam -check -text` names it.
+Without the second file each server end makes a group of its own when it starts, which takes seconds on a busy host.
+This one is ffdhe2048 of RFC 7919, public and the same for everybody; `openssl dhparam -check -text` names it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ _KEY = 'cat /proc/sys/kernel/random/boot_id; "$1" --version | head -n 1'
 
 
 async def choose(host: Host, paths: HostPaths) -> str:
-    """"kvm" where a guest really runs with it, else "tcg"."""
+    """ "kvm" where a guest really runs with it, else "tcg"."""
     key = (await shell(host, _KEY, QEMU)).text
     path = f"{paths.state}/accel"
     known = (await files.read(host, path) or b"").decode().partition("\n")

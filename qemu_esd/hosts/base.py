@@ -82,7 +82,7 @@ async def run(host: Host, argv: Sequence[str], stdin: bytes = b"") -> Completed:
 
 
 async def shell(host: Host, script: str, *args: str, stdin: bytes = b"") -> Completed:
-    """Run a fixed POSIX `script` on `host` with `args` as $1, $2 …; whatever varies goes into `args`, never into `script`."""
+    """Run a fixed POSIX `script` on `host` with `args` as $1, $2 …: what varies is in `args`, never in `script`."""
     return await run(host, ("sh", "-c", script, "sh", *args), stdin)
 
 

@@ -7,6 +7,16 @@ from qemu_esd.hosts.base import Host, shell
 _WRITE = 'umask 077; mkdir -p -- "$(dirname -- "$1")"; cat >"$1.new"; sync -- "$1.new"; mv -f -- "$1.new" "$1"'
 
 
+_RENAME = r"""
+set -e
+if [ -e "$1" ]; then
+    if [ -e "$2" ]; then echo "$2 is there already" >&2; exit 1; fi
+    mv -- "$1" "$2"
+fi
+sync -- "$2"
+"""
+
+
 async def write(host: Host, path: str, data: bytes) -> None:
     """Write `data` to `path` (0600) so that a kill leaves the old content or the new, never a part."""
     await shell(host, "set -e; " + _WRITE, path, stdin=data)
@@ -35,8 +45,7 @@ async def remove_tree(host: Host, path: str) -> None:
 
 async def rename(host: Host, old: str, new: str) -> None:
     """Rename a file; already renamed is fine, a new name that is taken is not."""
-    script = 'if [ -e "$1" ]; then [ ! -e "$2" ] || { echo "$2 is there already" >&2; exit 1; }; mv -- "$1" "$2"; fi; sync -- "$2"'
-    await shell(host, script, old, new)
+    await shell(host, _RENAME, old, new)
 
 
 async def existing(host: Host, *paths: str) -> frozenset[str]:
@@ -47,7 +56,11 @@ async def existing(host: Host, *paths: str) -> frozenset[str]:
 
 async def listing(host: Host, folder: str) -> tuple[str, ...]:
     """The names in `folder`, sorted; a missing folder is empty."""
-    done = await shell(host, 'if [ -d "$1" ]; then cd -- "$1" && for f in *; do if [ -e "$f" ]; then printf "%s\\0" "$f"; fi; done; fi', folder)
+    done = await shell(
+        host,
+        'if [ -d "$1" ]; then cd -- "$1" && for f in *; do if [ -e "$f" ]; then printf "%s\\0" "$f"; fi; done; fi',
+        folder,
+    )
     return tuple(sorted(done.text.split("\0")[:-1]))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from collections.abc import Sequence
 from asyncio.subprocess import PIPE
+from collections.abc import Sequence
 from pathlib import Path
 
 from qemu_esd.errors import HostError

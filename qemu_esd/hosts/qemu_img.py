@@ -17,7 +17,22 @@ async def create_overlay(host: Host, path: str, size: int, options: dict[str, st
     """An empty qcow2 of `size` bytes whose header fails closed. `options` are qcow2 creation options."""
     words = ",".join(f"{name}={value}" for name, value in {"compat": "1.1", **options}.items())
     # -u: the backing name is not opened, which is the point of it.
-    argv = ("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", UNOPENABLE, "-o", words, path, str(size))
+    argv = (
+        "qemu-img",
+        "create",
+        "-q",
+        "-u",
+        "-f",
+        "qcow2",
+        "-F",
+        "raw",
+        "-b",
+        UNOPENABLE,
+        "-o",
+        words,
+        path,
+        str(size),
+    )
     await shell(host, 'umask 077; exec "$@"', *argv)
 
 

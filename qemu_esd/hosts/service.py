@@ -138,7 +138,7 @@ async def stop(host: Host, folder: str, name: str) -> None:
 
 
 async def state(host: Host, folder: str, name: str) -> str:
-    """"running", "ended" or "gone"."""
+    """ "running", "ended" or "gone"."""
     return (await shell(host, _STATE, folder, _unit(name))).text.strip()
 
 

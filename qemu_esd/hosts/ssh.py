@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 import socket
 import tempfile
@@ -123,8 +122,14 @@ async def _opened(name: str, connecting: object) -> AsyncIterator[SshHost]:
                 hint=f"compare the fingerprint and accept it once with: ssh -- {shlex.quote(name)} true",
             ) from error
         except asyncssh.PermissionDenied as error:
-            raise HostError("ssh refuses us", host=name, hint=f"make `ssh {shlex.quote(name)}` work without a password") from error
-        except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
-            raise HostError(f"cannot be reached: {error or 'no answer'}", host=name, hint=f"try: ssh -- {shlex.quote(name)} true") from error
+            raise HostError(
+                "ssh refuses us", host=name, hint=f"make `ssh {shlex.quote(name)}` work without a password"
+            ) from error
+        except (TimeoutError, asyncssh.Error, OSError) as error:
+            raise HostError(
+                f"cannot be reached: {error or 'no answer'}",
+                host=name,
+                hint=f"try: ssh -- {shlex.quote(name)} true",
+            ) from error
         async with connection:
             yield SshHost(name, connection, Path(folder))

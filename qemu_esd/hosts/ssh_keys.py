@@ -10,7 +10,9 @@ umask 077
 mkdir -p -- "$HOME/.ssh"
 f=$HOME/.ssh/authorized_keys
 touch -- "$f"
-grep -qF -- "$2" "$f" || { if [ -s "$f" ] && [ -n "$(tail -c 1 -- "$f")" ]; then echo >>"$f"; fi; printf '%s\n' "$1" >>"$f"; }
+if grep -qF -- "$2" "$f"; then exit 0; fi
+if [ -s "$f" ] && [ -n "$(tail -c 1 -- "$f")" ]; then echo >>"$f"; fi
+printf '%s\n' "$1" >>"$f"
 """
 
 _WITHDRAW = r"""

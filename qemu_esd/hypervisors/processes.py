@@ -44,5 +44,7 @@ async def find(host: Host, name: str) -> QemuProcess | None:
     found = [process for process in await find_all(host) if process.name == name]
     if len(found) > 1:
         pids = ", ".join(str(process.pid) for process in found)
-        raise RefusedError(f"several QEMUs are called {name} (pids {pids})", host=host.name, hint="end or rename all but one")
+        raise RefusedError(
+            f"several QEMUs are called {name} (pids {pids})", host=host.name, hint="end or rename all but one"
+        )
     return found[0] if found else None

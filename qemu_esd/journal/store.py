@@ -118,7 +118,9 @@ def _locked(path: Path, id: str) -> Iterator[TextIO]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RefusedError(f"another qemu-esd works on migration {id}", hint="wait for it, or see: qemu-esd status") from error
+            raise RefusedError(
+                f"another qemu-esd works on migration {id}", hint="wait for it, or see: qemu-esd status"
+            ) from error
         _sync_folder(path.parent)
         yield stream
 

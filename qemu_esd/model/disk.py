@@ -34,7 +34,7 @@ Endpoint = TlsTcp | PlainTcp | UnixPath
 
 @dataclass(frozen=True)
 class Link:
-    """How one host reads a device from the path handler of another. The export name is random and bound to one image."""
+    """How one host reads a device from the path handler of another. The export's name is random, for one image only."""
 
     endpoint: Endpoint
     export: str
@@ -42,7 +42,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Image:
-    """An image file. `format` is raw or qcow2; `direct` is O_DIRECT (cache=none): whoever opens it next uses the same."""
+    """An image file. `format` is raw or qcow2; `direct` is O_DIRECT (cache=none), for whoever opens it next too."""
 
     path: str
     format: str

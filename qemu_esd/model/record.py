@@ -87,7 +87,7 @@ class DiskRecord:
 class GuestRecord:
     """The guest on this host: enough for a controller that has never seen it. `moved_to` is set once it left.
 
-    `upstream` lists the hosts that still hold its data, nearest first. `bandwidth` limits the background move (bytes/s).
+    `upstream` lists the hosts that still hold its data, nearest first; `bandwidth` limits the background move, bytes/s.
     """
 
     name: str

@@ -28,9 +28,7 @@ class NbdError(NbdClientError):
     `errno` is one of the protocol's (the same numbers as Linux); `offset` and `length` are bytes, as asked.
     """
 
-    def __init__(
-        self, errno: int, offset: int, length: int, *, what: str = "NBD request", detail: str = ""
-    ) -> None:
+    def __init__(self, errno: int, offset: int, length: int, *, what: str = "NBD request", detail: str = "") -> None:
         reason = f"{os.strerror(errno)} ({detail})" if detail else os.strerror(errno)
         super().__init__(what=f"{what} of {length} bytes at {offset}", detail=reason)
         self.errno = errno

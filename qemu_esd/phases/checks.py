@@ -22,7 +22,7 @@ FLOOR = 64 << 20
 def find_problems(request: Request, source: SourceView, target: TargetView, free: int) -> tuple[Problem, ...]:
     """Every problem found. `free` is the free space for overlays on the target, in bytes."""
     host = source.guest.host
-    found = (
+    return (
         *_programs(host, SOURCE_NEEDS, source.facts.programs),
         *_programs(request.target, TARGET_NEEDS, target.facts.programs),
         *_guest_state(source),
@@ -33,7 +33,6 @@ def find_problems(request: Request, source: SourceView, target: TargetView, free
         *_space(request, source, free),
         *_places_for_writes(request),
     )
-    return found
 
 
 def _programs(host: str, needed: Iterable[str], present: frozenset[str]) -> Iterator[Problem]:
@@ -63,7 +62,9 @@ def _disks(source: SourceView) -> Iterator[Problem]:
         yield Problem(host, f"the image {path} is gone", "was it renamed? put it back while the guest still runs")
     for disk in source.guest.disks:
         if disk.corrupt:
-            yield Problem(host, f"the image of {disk.id} is marked corrupt", "mend it with qemu-img check -r, guest off")
+            yield Problem(
+                host, f"the image of {disk.id} is marked corrupt", "mend it with qemu-img check -r, guest off"
+            )
     suids = [disk.suid for disk in source.guest.disks]
     for suid in sorted({suid for suid in suids if suids.count(suid) > 1}):
         yield Problem(host, f"two disks have the same serial {suid}", "give each disk a serial of its own")

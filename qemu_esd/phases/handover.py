@@ -66,7 +66,9 @@ async def _clear_source(ctx: Context) -> None:
 async def _make_permanent(ctx: Context) -> None:
     """A kill before this line: a restarted path handler asks the source QEMU, which is still there."""
     plan, unit = ctx.plan, places.path_handler(ctx.plan)
-    argv = path_handler.image_argv(places.taken_members(plan), places.handler_listen(plan), places.handler_monitor(plan))
+    argv = path_handler.image_argv(
+        places.taken_members(plan), places.handler_listen(plan), places.handler_monitor(plan)
+    )
     await service.rewrite(await ctx.source(), plan.source.paths.unit(unit.name), argv)
 
 

@@ -124,4 +124,3 @@ async def after_switchover(ctx: Context) -> None:
     if ctx.plan.transport is Transport.SSH:
         folder = ctx.plan.target.paths.unit(places.tunnel(ctx.plan).name)
         await service.rewrite(await ctx.target(), folder, await _tunnel_argv(ctx))
-

@@ -118,9 +118,7 @@ async def _address(host: Host, peer: Host) -> str:
 async def target(hosts: Hosts, vm: str, host_name: str, peer: Host) -> TargetView:
     """Everything about the host that the guest is to run on."""
     host = await hosts.get(host_name)
-    here, process, ports = await asyncio.gather(
-        facts.look(host), processes.find(host, vm), facts.ports_in_use(host)
-    )
+    here, process, ports = await asyncio.gather(facts.look(host), processes.find(host, vm), facts.ports_in_use(host))
     has_qemu = "qemu-system-x86_64" in here.programs
     kinds, objects = await asyncio.gather(
         _words(host, "-machine", "help") if has_qemu else _nothing(),

@@ -87,6 +87,5 @@ def members(plan: Plan) -> tuple[LinkMember, ...]:
 def taken_members(plan: Plan) -> tuple[LinkMember, ...]:
     """What it serves once it holds the images: a disk without local space is written here."""
     return tuple(
-        replace(member, writable=disk.member is None)
-        for member, disk in zip(members(plan), plan.disks, strict=True)
+        replace(member, writable=disk.member is None) for member, disk in zip(members(plan), plan.disks, strict=True)
     )

@@ -87,4 +87,3 @@ async def _rebase(station: Station, disk: DiskRecord, backing: str) -> None:
     node = overlays.overlay(disk.suid, image, backing)
     await blockdev.reopen(station.qemu, {**node, "file": names.file(disk.suid)})
     await windows.open_all(station.qemu, station.sockets.nbd, (disk.suid,))
-

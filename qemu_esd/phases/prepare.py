@@ -160,4 +160,3 @@ async def _check_sizes(ctx: Context, session: Session) -> None:
             size = nodes[name]["image"]["virtual-size"] if name in nodes else disk.disk.size
             if size != disk.disk.size:
                 raise EsdError(f"{name} has {size} bytes, the disk {disk.disk.size}", host=ctx.plan.target.host)
-

@@ -104,4 +104,3 @@ async def _drop_link(station: Station) -> None:
 
 def _settled(record: GuestRecord) -> GuestRecord:
     return replace(record, upstream=(), left_behind=record.left_behind + record.upstream)
-

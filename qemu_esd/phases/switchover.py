@@ -60,7 +60,7 @@ async def commit(ctx: Context) -> None:
 
 
 async def start_target(ctx: Context) -> None:
-    """The guest runs on the target. A kill before `cont` is answered: recovery asks the target, and never the source."""
+    """The guest runs on the target. A kill before `cont` is answered: recovery asks the target, never the source."""
     target = await ctx.target_qemu()
     with target.listening("RESUME") as resumed:
         await machine.cont(target)
@@ -159,7 +159,7 @@ async def _failure(ctx: Context, source: Session) -> EsdError:
 
 
 async def _check_quiet(source: Session, target: Session) -> None:
-    """A job that writes while images are given up aborts QEMU, and a target that does not wait cannot be switched to."""
+    """A job that writes while images are given up aborts QEMU; a target that does not wait cannot be switched to."""
     running, state = await asyncio.gather(jobs.running(source), machine.run_state(target))
     if running:
         raise EsdError("a block job has started on the source meanwhile", host=source.host)

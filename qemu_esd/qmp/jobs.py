@@ -84,7 +84,7 @@ async def dismiss(session: Session, id: str) -> None:
 
 
 async def wait_status(session: Session, id: str, wanted: frozenset[str], seconds: float) -> Job:
-    """Wait until the job has one of the states `wanted` ("ready", "pending", "concluded"), then ask once and return it."""
+    """Wait until the job has one of the states `wanted` ("ready", "concluded"), then ask once and return it."""
     with session.listening("JOB_STATUS_CHANGE") as events:
         job = (await running(session)).get(id)
         if job is not None and job.status in wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 from qemu_esd.qmp.session import Events, Session
 
 # 7.2 can say `completed` while the target is frozen unless return-path is on; see docs/recovery.md.

@@ -1,8 +1,8 @@
 """background: as on-demand, and everything else is moved while the guest runs.
 
-    guest disk → copy-on-read → overlay (qcow2) → NBD → source
-                     ↑
-    mirror job ──────┘ reads everything through the filter into a sink that keeps nothing
+guest disk → copy-on-read → overlay (qcow2) → NBD → source
+                 ↑
+mirror job ──────┘ reads everything through the filter into a sink that keeps nothing
 """
 
 from __future__ import annotations

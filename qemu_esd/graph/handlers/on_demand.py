@@ -1,6 +1,6 @@
 """on-demand: a read of absent data is answered by the source, and kept.
 
-    guest disk → copy-on-read → overlay (qcow2: what was written or read) → NBD → source
+guest disk → copy-on-read → overlay (qcow2: what was written or read) → NBD → source
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """redirect: a read of absent data is answered by the source, and nothing is kept.
 
-    guest disk → overlay (qcow2: what the guest wrote) → NBD → source
+guest disk → overlay (qcow2: what the guest wrote) → NBD → source
 """
 
 from __future__ import annotations

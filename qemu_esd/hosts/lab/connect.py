@@ -26,9 +26,7 @@ def open_socket(host: LabHost) -> socket.socket:
     try:
         return _connect(lab.switch, host, _CONNECT_SECONDS)
     except OSError as error:
-        raise HostError(
-            f"its sshd cannot be reached: {error}", host=host.name, hint="qemu-esd lab status"
-        ) from error
+        raise HostError(f"its sshd cannot be reached: {error}", host=host.name, hint="qemu-esd lab status") from error
 
 
 @asynccontextmanager

@@ -81,9 +81,7 @@ def run_ip(where: Process, lines: Iterable[str], force: bool = False) -> None:
 def run_inside(where: Process, argv: Sequence[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run a program of the machine in the network namespace of `where`."""
     enter = ("nsenter", f"--net=/proc/{where.pid}/ns/net", "--")
-    return subprocess.run(
-        [*enter, *argv], input=stdin, capture_output=True, text=True, check=False, env={"PATH": SBIN}
-    )
+    return subprocess.run([*enter, *argv], input=stdin, capture_output=True, text=True, check=False, env={"PATH": SBIN})
 
 
 def _unplug_lines(hosts: Sequence[LabHost], pairs: Sequence[Pair]) -> list[str]:

@@ -148,9 +148,7 @@ class Candidate:
         )
 
 
-def start_candidate(
-    role: str, root: Path, name: str, facts: Mapping[str, object], log: Path, lock: int
-) -> Candidate:
+def start_candidate(role: str, root: Path, name: str, facts: Mapping[str, object], log: Path, lock: int) -> Candidate:
     """Start init.py as `role` ("switch" or "host"). It keeps `lock` locked until it is committed or gone."""
     argv = [sys.executable, "-I", "-S", str(_INIT), role, str(root), name]
     with log.open("wb") as stderr:

@@ -171,8 +171,7 @@ def write_file(path: Path, text: str, mode: int = 0o600) -> None:
 
 def _to_json(lab: Lab) -> dict[str, Any]:
     hosts = [
-        {"number": host.number, "machine_id": host.machine_id, "init": _process_json(host.init)}
-        for host in lab.hosts
+        {"number": host.number, "machine_id": host.machine_id, "init": _process_json(host.init)} for host in lab.hosts
     ]
     return {"boot": lab.boot, "data": str(lab.data), "switch": _process_json(lab.switch), "hosts": hosts}
 

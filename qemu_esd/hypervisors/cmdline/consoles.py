@@ -77,9 +77,7 @@ def _chardev(one: Option, console: Console, is_heir: bool, options: tuple[Option
     if not is_heir and not _is_terminal(one):
         return option("chardev", given.with_value("wait", "off")) if _waits(given) else one
     new = (
-        console_option(console, id)
-        if is_heir
-        else Option("chardev", keyval({"backend": "null", "id": id}, "backend"))
+        console_option(console, id) if is_heir else Option("chardev", keyval({"backend": "null", "id": id}, "backend"))
     )
     return option("chardev", new.arguments.with_value("mux", "on")) if several else new
 

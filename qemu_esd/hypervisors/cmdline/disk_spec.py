@@ -25,9 +25,7 @@ _CHOICES = {
 }
 _SUFFIXES = {".raw": "raw", ".img": "raw", ".qcow2": "qcow2"}
 
-_ID = re.compile(
-    r"[A-Za-z][A-Za-z0-9_.-]{0,30}"
-)  # QEMU's rule for ids and node names, and its length of a node name
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,30}")  # QEMU's rule for ids and node names, and its length of a node name
 _SERIAL_LENGTH = {"virtio": 20, "nvme": 20, "ide": 20, "scsi": 36}  # characters the device model shows
 _WWN = re.compile(r"0x[0-9a-fA-F]{1,16}")
 _IDE_PORTS = 6  # of the AHCI controller in a q35
@@ -116,9 +114,7 @@ def _format_of(path: str) -> str:
     for suffix, format in _SUFFIXES.items():
         if path.lower().endswith(suffix):
             return format
-    raise UsageError(
-        f"--disk {path}: the name does not say the format", hint="add ,format=raw or ,format=qcow2 to it"
-    )
+    raise UsageError(f"--disk {path}: the name does not say the format", hint="add ,format=raw or ,format=qcow2 to it")
 
 
 def _faults(disk: GuestDisk) -> Iterator[str]:

@@ -91,9 +91,7 @@ class BlockUse:
         """Every name that can mean this medium: drive id, node name, device id."""
         drive = (self.drive.id, self.drive.node_name) if self.drive else ()
         return frozenset(
-            name
-            for name in (*drive, self.node and self.node.name, self.device and self.device.id)
-            if name is not None
+            name for name in (*drive, self.node and self.node.name, self.device and self.device.id) if name is not None
         )
 
     @property
