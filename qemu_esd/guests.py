@@ -104,9 +104,7 @@ async def _why_gone(host: Host, path: str) -> str:
 
 def _identified(spec: GuestSpec) -> GuestSpec:
     """Every disk gets a serial that is its SUID, so that the guest sees the same identity on every host."""
-    disks = tuple(
-        replace(disk, serial=disk.serial or suid_of(spec.name, disk.id, wwn=disk.wwn)) for disk in spec.disks
-    )
+    disks = tuple(replace(disk, serial=disk.serial or suid_of(spec.name, disk.id, wwn=disk.wwn)) for disk in spec.disks)
     return replace(spec, disks=disks, uuid=spec.uuid or str(uuid.uuid4()))
 
 
@@ -274,9 +272,7 @@ async def console_parts(hosts: Hosts, name: str, host_name: str) -> dict[str, by
     """The pieces of the serial output on one host; their names sort by the number of switchovers before them."""
     host = await hosts.get(host_name)
     folder = (await facts.look(host)).paths.vm_state(name)
-    logs = [
-        file for file in await files.listing(host, folder) if file.startswith("console.") and file.endswith(".log")
-    ]
+    logs = [file for file in await files.listing(host, folder) if file.startswith("console.") and file.endswith(".log")]
     return {file: await files.read(host, f"{folder}/{file}") or b"" for file in logs}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from qemu_esd.errors import EsdError, RefusedError, RolledBackError, UnfinishedError
-from qemu_esd.model.disk import link_of
+from qemu_esd.model.disk import images, link_of
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
 from qemu_esd.phases import arrival, handover, hold, prepare, settle, switchover, windows
@@ -69,9 +69,8 @@ def _unfinished(ctx: Context, error: EsdError) -> UnfinishedError:
 async def _arrived(ctx: Context) -> Station:
     """The guest where it is now, with windows to see what is local."""
     station = await open_station(ctx.hosts, ctx.monitors, ctx.plan.target.host, ctx.plan.vm)
-    suids = tuple(disk.suid for disk in station.linked() if len(disk.chain) > 1)
-    if suids:
-        await windows.open_all(station.qemu, station.sockets.nbd, suids)
+    if disks := [disk for disk in station.linked() if images(disk.chain)]:
+        await windows.open_all(station.qemu, station.sockets.nbd, disks)
     return station
 
 

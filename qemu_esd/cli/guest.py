@@ -1,34 +1,225 @@
-"""tmp"""
+"""`qemu-esd vm`: bare QEMU guests."""
+
 from __future__ import annotations
-import asyncio, sys
+
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
 import typer
-from qemu_esd import guests
-from qemu_esd.hosts.connect import open_hosts
-from qemu_esd.hypervisors.cmdline.disk_spec import disks_from
-from qemu_esd.hypervisors.cmdline.spec import GuestSpec
+
+from qemu_esd.cli import render
+from qemu_esd.cli.running import run
+from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.units import parse_size
-from qemu_esd.journal import registry
-app = typer.Typer()
+
+if TYPE_CHECKING:
+    from qemu_esd.hosts.connect import Hosts
+    from qemu_esd.hypervisors.cmdline.spec import GuestSpec
+
+T = TypeVar("T")
+app = typer.Typer(help="Bare QEMU guests: run, list, stop, console.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+Word = Annotated[str | None, typer.Option()]
+File = Annotated[str | None, typer.Option(metavar="FILE")]
+
+
+@app.command("run")
+def start(
+    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Where it runs; local if nothing is said.")] = None,
+    toml: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="All of it from a file, with the same words as keys.")
+    ] = None,
+    disk: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[,WORD=..]",
+            help="An image on the host; words: id, bus=virtio|scsi|nvme|ide, serial, wwn, format=raw|qcow2, "
+            "cache=none|writeback|writethrough, block=512|4096, readonly, discard. Can be repeated.",
+        ),
+    ] = None,
+    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="512M if nothing is said.")] = None,
+    smp: Annotated[int | None, typer.Option(metavar="CPUS")] = None,
+    cpu: Word = None,
+    machine: Annotated[str | None, typer.Option(help="q35, or a version of it such as pc-q35-7.2.")] = None,
+    kernel: File = None,
+    initrd: File = None,
+    append: Annotated[str | None, typer.Option(metavar="WORDS", help="The kernel's command line.")] = None,
+    firmware: File = None,
+    nic: Annotated[
+        list[str] | None, typer.Option(metavar="TYPE,..", help="As -netdev, with mac= and model=; or none.")
+    ] = None,
+    uuid: Word = None,
+) -> None:
+    """Start a guest that goes on when this command has ended."""
+    from qemu_esd import guests
+    from qemu_esd.hypervisors.cmdline.disk_spec import disks_from
+    from qemu_esd.hypervisors.cmdline.spec import GuestSpec, check_spec, parse_nics
+
+    given = {
+        "disks": None if disk is None else disks_from(disk),
+        "memory": None if memory is None else parse_size(memory),
+        "nics": None if nic is None else parse_nics(nic),
+        "smp": smp,
+        "cpu": cpu,
+        "machine": machine,
+        "kernel": kernel,
+        "initrd": initrd,
+        "append": append,
+        "firmware": firmware,
+        "uuid": uuid,
+    }
+    words = {key: value for key, value in given.items() if value is not None}
+    if toml is not None:
+        spec = _from_file(toml, name, words)
+    elif name is not None:
+        spec = check_spec(GuestSpec(name, **words))  # type: ignore[arg-type]
+    else:
+        raise UsageError("a guest needs a name", hint="qemu-esd vm run NAME --disk FILE, or --toml FILE")
+    where = host or spec.host or "local"
+    _with_hosts(lambda hosts: guests.run(hosts, spec, where))
+    render.show(f"{spec.name} runs on {where}")
+
+
+def _from_file(file: Path, name: str | None, words: Mapping[str, object]) -> GuestSpec:
+    from qemu_esd.hypervisors.cmdline.spec import spec_from_toml
+
+    if name is not None or words:
+        raise UsageError("--toml describes the whole guest", hint="only --host goes together with it")
+    try:
+        return spec_from_toml(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {file}: {error}") from error
+
+
+@app.command("list")
+def show_all(
+    host: Annotated[list[str] | None, typer.Option(metavar="HOST", help="Only there; can be repeated.")] = None,
+) -> None:
+    """Every QEMU on the hosts known here, ours or not."""
+    from qemu_esd import guests
+
+    seen, failures = run(guests.list_everywhere(host or _known_hosts()))
+    table = render.plain_table("name", "host", "pid", "ours", right=("pid",))
+    for row in seen:
+        table.add_row(render.printable(row.name), row.host, str(row.pid), "yes" if row.ours else "no")
+    if seen:
+        render.show(table)
+    else:
+        render.note("no QEMU runs there")
+    for error in failures:
+        render.note(render.error_text(error))
+    if failures:
+        raise typer.Exit(failures[0].exit_status)
+
+
+def _known_hosts() -> list[str]:
+    from qemu_esd.hosts import lab
+    from qemu_esd.journal import registry
+
+    names = ["local", *(host.name for host in lab.status().hosts)]
+    return list(dict.fromkeys([*names, *(host for guest in registry.everything() for host in guest.hosts)]))
+
 
 @app.command()
-def run(name: str, host: str = "local", disk: list[str] = typer.Option([]), kernel: str = typer.Option(None), initrd: str = typer.Option(None), append: str = typer.Option(None), memory: str = "256M", smp: int = 1) -> None:
-    async def go() -> None:
-        async with open_hosts() as hosts:
-            await guests.run(hosts, GuestSpec(name=name, disks=disks_from(disk), memory=parse_size(memory), smp=smp, kernel=kernel, initrd=initrd, append=append), host)
-    asyncio.run(go())
+def stop(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="End its QEMU now, as if the power had gone.")] = False,
+) -> None:
+    """Ask a guest to shut down, and wait until it has."""
+    from qemu_esd import guests, mover_process
+
+    end = guests.kill if force else guests.stop
+
+    async def work(hosts: Hosts) -> str:
+        host = await _host_of(hosts, name)
+        async with mover_process.taken_over(name):
+            await end(hosts, name, host)
+        return host
+
+    render.show(f"{render.printable(name)} has ended on {_with_hosts(work)}")
+
+
+@app.command("cont")
+def resume(name: Name) -> None:
+    """Let a paused guest run on."""
+    from qemu_esd import guests, mover_process
+
+    async def work(hosts: Hosts) -> str:
+        host = await _host_of(hosts, name)
+        async with mover_process.taken_over(name) as mover:
+            await guests.cont(hosts, name, host)
+        mover_process.restart(mover)
+        return host
+
+    render.show(f"{render.printable(name)} runs on {_with_hosts(work)}")
+
 
 @app.command()
-def log(name: str) -> None:
-    async def go() -> None:
-        async with open_hosts() as hosts:
-            k = registry.find(name)
-            sys.stdout.buffer.write(await guests.console_log(hosts, name, k.hosts))
-    asyncio.run(go())
+def console(name: Name) -> None:
+    """Be the guest's serial console; Ctrl-] leaves it."""
+    from qemu_esd import guests
+    from qemu_esd.cli import terminal
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("the console needs a terminal", hint=f"to read what it said: qemu-esd vm log {name}")
+
+    async def work(hosts: Hosts) -> None:
+        socket = await guests.console_socket(hosts, name, await _host_of(hosts, name))
+        render.note(f"the console of {render.printable(name)}; Ctrl-] leaves it")
+        await terminal.be_console(socket)
+
+    _with_hosts(work)
+
 
 @app.command()
-def kill(name: str) -> None:
-    async def go() -> None:
+def log(name: Name) -> None:
+    """All that the guest's serial console has said, on whichever hosts it ran."""
+    from qemu_esd import guests
+    from qemu_esd.journal import registry
+
+    known = registry.find(name)
+
+    async def work(hosts: Hosts) -> bytes:
+        names = known.hosts if known else (await _host_of(hosts, name),)
+        parts = []
+        for host in dict.fromkeys(names):
+            try:
+                parts.append(await guests.console_parts(hosts, name, host))
+            except EsdError as error:
+                render.note(render.error_text(error))
+        return guests.joined(parts)
+
+    render.show_bytes(_with_hosts(work))
+
+
+@app.command()
+def forget(name: Name) -> None:
+    """Remove what is known of a guest that runs nowhere: its records and console logs. Its images stay."""
+    from qemu_esd import guests
+    from qemu_esd.journal import registry
+
+    known = registry.find(name)
+    if known is None:
+        raise RefusedError(f"no guest {name} is known here", hint="see: qemu-esd status")
+    _with_hosts(lambda hosts: guests.forget(hosts, name, known.hosts))
+    render.show(f"{render.printable(name)} is forgotten; its images are where they were")
+
+
+async def _host_of(hosts: Hosts, name: str) -> str:
+    from qemu_esd.phases import look
+
+    return await look.find_host(hosts, name)
+
+
+def _with_hosts(work: Callable[[Hosts], Awaitable[T]]) -> T:
+    """Do something with hosts that are open meanwhile."""
+    from qemu_esd.hosts.connect import open_hosts
+
+    async def whole() -> T:
         async with open_hosts() as hosts:
-            k = registry.find(name)
-            await guests.kill(hosts, name, k.hosts[-1])
-    asyncio.run(go())
+            return await work(hosts)
+
+    return run(whole())

@@ -7,14 +7,16 @@ import dataclasses
 import json
 import re
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qemu_esd.errors import RefusedError, UsageError
-from qemu_esd.hosts import lab
-from qemu_esd.hosts.base import Completed
 from qemu_esd.units import human_bytes, human_seconds, parse_rate
+
+if TYPE_CHECKING:
+    from qemu_esd.hosts import lab
+    from qemu_esd.hosts.base import Completed
 
 app = typer.Typer(help="Two (or N) real hosts on this machine: namespaces, sshd, own state.", no_args_is_help=True)
 
@@ -22,18 +24,20 @@ app = typer.Typer(help="Two (or N) real hosts on this machine: namespaces, sshd,
 @app.command()
 def up(hosts: Annotated[int, typer.Option(help="How many hosts there must be.")] = 2) -> None:
     """Bring up hostA, hostB …; what runs already stays as it is."""
+    from qemu_esd.hosts import lab
+
     built = asyncio.run(lab.up(hosts))
     if built.cleaned:
         print("removed what an earlier lab left")
     for host in built.lab.hosts:
-        print(
-            f"{host.name}  {host.address}  {'started' if host in built.started else 'was up'}  /srv is {host.srv}"
-        )
+        print(f"{host.name}  {host.address}  {'started' if host in built.started else 'was up'}  /srv is {host.srv}")
 
 
 @app.command()
 def down() -> None:
     """End all hosts and remove everything they had, their disks included."""
+    from qemu_esd.hosts import lab
+
     removed = asyncio.run(lab.down())
     if removed.stopped:
         print(f"stopped {', '.join(removed.stopped)}; nothing is left")
@@ -44,6 +48,8 @@ def down() -> None:
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False) -> None:
     """What is up."""
+    from qemu_esd.hosts import lab
+
     now = lab.status()
     if as_json:
         print(json.dumps(dataclasses.asdict(now), default=str))
@@ -56,11 +62,11 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
 
 
 _STATES = {
-    lab.LabState.NONE: "no lab is up",
-    lab.LabState.UP: "the lab is up",
-    lab.LabState.BROKEN: "the lab is broken; mend it with: qemu-esd lab up",
-    lab.LabState.STALE: "nothing of the lab runs; qemu-esd lab up starts it, qemu-esd lab down removes it",
-    lab.LabState.CHANGING: "another lab command is at work",
+    "none": "no lab is up",
+    "up": "the lab is up",
+    "broken": "the lab is broken; mend it with: qemu-esd lab up",
+    "stale": "nothing of the lab runs; qemu-esd lab up starts it, qemu-esd lab down removes it",
+    "changing": "another lab command is at work",
 }
 
 
@@ -70,9 +76,7 @@ def link(
     other: str,
     down: Annotated[bool, typer.Option("--down", help="Swallow everything in silence, both ways.")] = False,
     up: Annotated[bool, typer.Option("--up", help="Let everything through again.")] = False,
-    rate: Annotated[
-        str | None, typer.Option(help="For each direction: 1gbit, 100M (bytes per second), none.")
-    ] = None,
+    rate: Annotated[str | None, typer.Option(help="For each direction: 1gbit, 100M (bytes per second), none.")] = None,
     delay: Annotated[str | None, typer.Option(help="For each direction: 10ms, 0.5s, none.")] = None,
 ) -> None:
     """Show or change the link between two hosts; every other link stays as it is."""
@@ -100,6 +104,8 @@ def execute(
 
 
 async def _execute(name: str, command: list[str]) -> Completed:
+    from qemu_esd.hosts import lab
+
     host = lab.find(name)
     if host is None:
         raise RefusedError(f"the lab has no host {name!r}", hint="qemu-esd lab status")
@@ -108,6 +114,8 @@ async def _execute(name: str, command: list[str]) -> Completed:
 
 
 async def _change_link(one: str, other: str, changes: dict[str, object]) -> lab.Link:
+    from qemu_esd.hosts import lab
+
     link = await lab.link_between(one, other)
     if not changes:
         return link
@@ -120,9 +128,7 @@ def _parse_rate(text: str) -> int | None:
         return None
     rate = parse_rate(text)
     if rate < 1:
-        raise UsageError(
-            "a rate is more than zero", hint="to stop everything: --down; to limit nothing: --rate none"
-        )
+        raise UsageError("a rate is more than zero", hint="to stop everything: --down; to limit nothing: --rate none")
     return rate
 
 

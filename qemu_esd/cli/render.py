@@ -19,7 +19,14 @@ from qemu_esd.errors import EsdError
 def show(thing: RenderableType) -> None:
     """On stdout."""
     with reader_may_leave(sys.stdout):
-        Console(highlight=False).print(thing, soft_wrap=isinstance(thing, str | Text))
+        print(drawn(thing, Console(highlight=False)), flush=True)
+
+
+def drawn(thing: RenderableType, console: Console) -> str:
+    """What the console would print, without the blanks that fill up its lines."""
+    with console.capture() as paper:
+        console.print(thing, soft_wrap=isinstance(thing, str | Text), end="")
+    return "\n".join(line.rstrip(" ") for line in paper.get().split("\n")).rstrip("\n")
 
 
 def show_json(value: object) -> None:
@@ -28,10 +35,16 @@ def show_json(value: object) -> None:
         print(json.dumps(value), flush=True)
 
 
+def show_bytes(data: bytes) -> None:
+    """On stdout, as they are."""
+    with reader_may_leave(sys.stdout):
+        sys.stdout.buffer.write(data)
+
+
 def note(thing: RenderableType) -> None:
     """On stderr: what is said beside the result."""
     with reader_may_leave(sys.stderr):
-        Console(stderr=True, highlight=False).print(thing, soft_wrap=isinstance(thing, str | Text))
+        print(drawn(thing, Console(stderr=True, highlight=False)), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -1,1 +1,28 @@
-def add_to(app): pass
+"""`qemu-esd map`: where the data of a guest's disks is, as a picture."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from qemu_esd.cli import render
+from qemu_esd.cli.running import run
+
+
+def map_disks(
+    vm: Annotated[str, typer.Argument(metavar="VM")],
+    disk: Annotated[str | None, typer.Argument(metavar="[DISK]", help="One disk; all of them otherwise.")] = None,
+) -> None:
+    """Draw what of each disk is local, what is remote, and what is a hole."""
+    from rich.console import Console
+
+    from qemu_esd import api
+    from qemu_esd.cli import render_map
+
+    host, maps = run(api.map_guest(vm, disk))
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    symbols = render_map.BLOCKS if encoding == "utf8" else render_map.ASCII
+    for each in maps:
+        render.show(render_map.picture(each, host, Console().width, symbols))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qemu_esd.cli import render
 from qemu_esd.cli.running import run
 from qemu_esd.errors import UnfinishedError
+
+if TYPE_CHECKING:
+    from qemu_esd.cli.render_progress import Display, Event
+    from qemu_esd.view import GuestView
 
 
 def settle(
@@ -26,20 +30,12 @@ def settle(
 ) -> None:
     """Bring over what is left, flush, verify, cut the link to the source."""
     from qemu_esd import api
-    from qemu_esd.cli.render_progress import display_for, tell
+    from qemu_esd.cli.render_progress import display_for
     from qemu_esd.cli.render_status import guest_picture
 
     display = display_for(sys.stderr)
-
-    async def work() -> api.view.GuestView:
-        if background_only:
-            seen = await api.follow_policy(vm, display.listen)
-        else:
-            seen = await api.settle_guest(vm, None, display.show)
-        return await api.release_guest(vm) if release and not seen.upstream else seen
-
     try:
-        seen = run(work())
+        seen = run(_settle(vm, background_only, release, display))
     except asyncio.CancelledError:
         words = f"stopped: {vm} runs where it did, and QEMU's own job goes on moving its data"
         raise UnfinishedError(words, hint=api.command_to_go_on(vm, ())) from None
@@ -49,3 +45,18 @@ def settle(
         render.show_json(dataclasses.asdict(seen))
     else:
         render.show(guest_picture(seen))
+
+
+async def _settle(vm: str, background_only: bool, release: bool, display: Display) -> GuestView:
+    from qemu_esd import api
+    from qemu_esd.phases.context import Progress
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Progress):
+            display.show(event)
+
+    def on_bytes(disk: str, done: int, total: int) -> None:
+        display.show(Progress(disk, done, total))
+
+    seen = await (api.follow_policy(vm, hear) if background_only else api.settle_guest(vm, None, on_bytes))
+    return await api.release_guest(vm) if release and not seen.upstream else seen

@@ -17,14 +17,14 @@ def node(suid: str, role: str) -> str:
     return f"esd-{slug}-{role}"
 
 
-def overlay(suid: str) -> str:
-    """The qcow2 that holds what is local."""
-    return node(suid, "ovl")
+def overlay(suid: str, level: int = 0) -> str:
+    """A qcow2 that holds what is local. `level` counts from the bottom: a change of handler may put one on top."""
+    return node(suid, f"ovl{level or ''}")
 
 
-def file(suid: str) -> str:
+def file(suid: str, level: int = 0) -> str:
     """The overlay's file: named, because a reopen of the overlay has to name it."""
-    return node(suid, "file")
+    return node(suid, f"file{level or ''}")
 
 
 def copy_on_read(suid: str) -> str:

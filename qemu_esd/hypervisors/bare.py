@@ -122,7 +122,7 @@ async def _disk(
         driver=facts.driver,
         drive=_drive_name(use),
         node=node,
-        overlay=names.overlay(suid) if node == names.copy_on_read(suid) else node,
+        overlay=names.overlay(suid, known.level) if known and node == names.copy_on_read(suid) else node,
         size=size,
         logical_block=facts.logical_block,
         serial=facts.serial,

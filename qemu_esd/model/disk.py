@@ -59,6 +59,11 @@ def link_of(chain: Chain) -> Link | None:
     return next((layer for layer in chain if isinstance(layer, Link)), None)
 
 
+def images(chain: Chain) -> tuple[Image, ...]:
+    """The layers of a chain that are on this host, top first."""
+    return tuple(layer for layer in chain if isinstance(layer, Image))
+
+
 def top_image(chain: Chain) -> Image | None:
     """The image that writes go to, if there is one on this host."""
     return chain[0] if isinstance(chain[0], Image) else None

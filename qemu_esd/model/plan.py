@@ -54,7 +54,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that the phases need to know. `bandwidth` (bytes/s) and `downtime_ms` are limits, None = QEMU's own."""
+    """Everything that the phases need to know. `bandwidth` (bytes/s) and `downtime_ms` limit QEMU; None: its own."""
 
     id: str
     guest: Guest

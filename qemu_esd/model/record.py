@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from qemu_esd.model.disk import Chain
+from qemu_esd.model.disk import Chain, images
 from qemu_esd.model.plan import Plan
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.resource import Resource
@@ -81,6 +81,11 @@ class DiskRecord:
     data: int
     chain: Chain
     handler: Handler | None = None
+
+    @property
+    def level(self) -> int:
+        """Which of the overlays on this host is the top one, from 0."""
+        return max(len(images(self.chain)) - 1, 0)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ async def insert(station: Station, disk: DiskRecord) -> None:
     """From now on what is read stays. Already there is fine."""
     qemu, name = station.qemu, names.copy_on_read(disk.suid)
     if name not in await blockdev.names(qemu):
-        await blockdev.add(qemu, overlays.copy_on_read(disk.suid))
+        await blockdev.add(qemu, overlays.copy_on_read(disk.suid, disk.level))
     await blockdev.swap(qemu, station.disk(disk).qdev, name)
-    await windows.open_all(qemu, station.sockets.nbd, (disk.suid,))
+    await windows.open_all(qemu, station.sockets.nbd, (disk,))
 
 
 async def remove(station: Station, disk: DiskRecord) -> None:
@@ -24,5 +24,5 @@ async def remove(station: Station, disk: DiskRecord) -> None:
     qemu, name = station.qemu, names.copy_on_read(disk.suid)
     if name in await blockdev.names(qemu):
         await windows.close_fill(qemu, disk.suid)
-        await blockdev.swap(qemu, station.disk(disk).qdev, names.overlay(disk.suid))
+        await blockdev.swap(qemu, station.disk(disk).qdev, names.overlay(disk.suid, disk.level))
         await blockdev.delete(qemu, name)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from qemu_esd.errors import EsdError, UnfinishedError
+from qemu_esd.errors import EsdError, RefusedError, UnfinishedError
 from qemu_esd.graph import names
-from qemu_esd.model.disk import top_image
+from qemu_esd.hosts import files
+from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord
 from qemu_esd.phases import aside, filter, linkends, mover, windows
@@ -33,7 +34,7 @@ async def settle(station: Station, on_bytes: OnBytes) -> Station:
 async def settle_disk(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> Station:
     """One disk: nothing of it is elsewhere afterwards."""
     if disk.handler is not Handler.MISS:
-        await windows.open_all(station.qemu, station.sockets.nbd, (disk.suid,))
+        await windows.open_all(station.qemu, station.sockets.nbd, (disk,))
         await filter.insert(station, disk)
         await mover.make_local(station, disk, lambda done, total: on_bytes(disk.id, done, total))
         await _detach(station, disk)
@@ -46,7 +47,7 @@ async def _detach(station: Station, disk: DiskRecord) -> None:
     """The closing stream, a no-op on a full overlay: it drops the backing and clears the header's mark."""
     qemu, id = station.qemu, names.detach_job(disk.suid)
     if id not in await jobs.running(qemu):
-        await jobs.start_detach(qemu, id, names.overlay(disk.suid))
+        await jobs.start_detach(qemu, id, names.overlay(disk.suid, disk.level))
     job = await jobs.wait_status(qemu, id, frozenset({"concluded"}), DETACH_SECONDS)
     await jobs.dismiss(qemu, id)
     if job.error:
@@ -59,11 +60,14 @@ async def _detach(station: Station, disk: DiskRecord) -> None:
 
 
 async def _check_detached(station: Station, disk: DiskRecord) -> None:
-    overlay = (await blockdev.named(station.qemu))[names.overlay(disk.suid)]
+    overlay = (await blockdev.named(station.qemu))[names.overlay(disk.suid, disk.level)]
     if "backing-image" in overlay["image"] or "backing_file" in overlay:
         raise EsdError(f"{disk.id} still has a backing after its detach", host=station.host.name)
-    if names.remote(disk.suid) in await blockdev.names(station.qemu):
-        await blockdev.delete(station.qemu, names.remote(disk.suid))
+    below = [names.overlay(disk.suid, level) for level in reversed(range(disk.level))]
+    present = await blockdev.names(station.qemu)
+    for name in (*below, names.remote(disk.suid)):
+        if name in present:
+            await blockdev.delete(station.qemu, name)
 
 
 async def _flush(station: Station, disk: DiskRecord) -> None:
@@ -74,11 +78,16 @@ async def _flush(station: Station, disk: DiskRecord) -> None:
 
 async def _write_down(station: Station, disk: DiskRecord) -> Station:
     """The record says that this disk needs nobody. A kill before this line: `settle` proves it again."""
-    image = top_image(disk.chain)
-    if image is None:
-        raise EsdError(f"{disk.id} has no space on this host to settle in", host=station.host.name)
-    handler = disk.handler if disk.handler is Handler.MISS else None
-    return await station.rewrite(with_disk(station.record, replace(disk, chain=(image,), handler=handler)))
+    kept = images(disk.chain)
+    if not kept:
+        raise RefusedError(f"{disk.id} has no space on this host to settle in", host=station.host.name)
+    if disk.handler is Handler.MISS:
+        return await station.rewrite(with_disk(station.record, replace(disk, chain=kept)))
+    settled = replace(disk, chain=kept[:1], handler=None)
+    station = await station.rewrite(with_disk(station.record, settled))
+    for lower in kept[1:]:
+        await files.remove(station.host, lower.path)
+    return station
 
 
 async def cut(station: Station) -> Station:

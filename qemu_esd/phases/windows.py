@@ -6,26 +6,28 @@ Two per disk: `map` shows the overlay with its allocation depth, `fill` goes thr
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from qemu_esd import nbd
 from qemu_esd.errors import QemuError
 from qemu_esd.graph import names
 from qemu_esd.hosts.base import Host, open_unix
+from qemu_esd.model.record import DiskRecord
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
 
 BUSY = "already"
 
 
-async def open_all(qemu: Session, socket: str, suids: tuple[str, ...]) -> None:
-    """Make sure that the windows of these devices are open. May be called at any time, any number of times."""
+async def open_all(qemu: Session, socket: str, disks: Iterable[DiskRecord]) -> None:
+    """Make sure that the windows of these disks are open. May be called at any time, any number of times."""
     await serve(qemu, socket)
     present, nodes = await exports.ids(qemu), await blockdev.names(qemu)
-    for suid in suids:
+    for disk in disks:
+        suid = disk.suid
         if _id(suid, "map") not in present:
-            await exports.add(qemu, _id(suid, "map"), names.overlay(suid), f"{suid}.map", depth=True)
+            await exports.add(qemu, _id(suid, "map"), names.overlay(suid, disk.level), f"{suid}.map", depth=True)
         if names.copy_on_read(suid) in nodes and _id(suid, "fill") not in present:
             await exports.add(qemu, _id(suid, "fill"), names.copy_on_read(suid), f"{suid}.fill")
 

@@ -72,6 +72,12 @@ async def named(session: Session) -> dict[str, Node]:
     return {node["node-name"]: node for node in nodes}
 
 
+async def has_subclusters(session: Session, name: str) -> bool:
+    """Whether a qcow2 node has extended L2 entries."""
+    image = (await named(session))[name]["image"]
+    return bool(image["format-specific"]["data"].get("extended-l2", False))
+
+
 async def devices(session: Session) -> list[Node]:
     """`query-block`: the guest's block devices with what is inserted in them."""
     return list(await session.execute("query-block"))

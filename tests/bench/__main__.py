@@ -1,4 +1,4 @@
-"""python -m tests.bench [NAME ...] [--runs N] [--quick] [--disk SIZE[:DATA]]... [--rate RATE] [--compare FILE] [--keep]
+"""python -m tests.bench [NAME ...] [--quick] [--runs N] [--disk SIZE[:DATA]]... [--rate RATE] [--compare FILE]
 
 Prints a Markdown table; writes table, JSON and pictures into bench-results/, with --keep into docs/figures/ too.
 """

@@ -98,13 +98,9 @@ async def _copy_disk(source: Session, target: Session, drive: FrontDrive, addres
         "server": {"type": "inet", **at},
         "export": DISK,
         "tls-creds": CREDENTIALS,
-        # As libvirt does: holes are then cleared at once instead of one by one.
-        "discard": "unmap",
     }
     await blockdev.add(source, remote)
-    await source.execute(
-        "blockdev-mirror", job_id=JOB, device=drive.id, target=REMOTE, sync="full", auto_dismiss=False
-    )
+    await source.execute("blockdev-mirror", job_id=JOB, device=drive.id, target=REMOTE, sync="full", auto_dismiss=False)
     await _job(source, "ready")
 
 
@@ -136,9 +132,7 @@ async def _move_memory(source: Session, target: Session, address: str) -> None:
 
 async def _set_up(session: Session, capabilities: tuple[str, ...], tls_hostname: str) -> None:
     now = await migrate.parameters(session)
-    await migrate.set_parameters(
-        session, migrate.Parameters(CREDENTIALS, tls_hostname, UNLIMITED, now.downtime_limit)
-    )
+    await migrate.set_parameters(session, migrate.Parameters(CREDENTIALS, tls_hostname, UNLIMITED, now.downtime_limit))
     await migrate.set_capabilities(session, dict.fromkeys(capabilities, True))
 
 

@@ -20,6 +20,8 @@ from qemu_esd import api
 from qemu_esd.errors import EsdError
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import Request
+from qemu_esd.qmp import jobs
+from qemu_esd.qmp.session import Session
 from tests.bench import precopy
 from tests.bench.outcome import Figures, Results, Sample
 from tests.bench.rows import LOAD, FrontDrive, Row
@@ -105,19 +107,24 @@ async def _measure(stand: Stand, drive: FrontDrive, way: Way, bound: float) -> F
         async with asyncio.timeout(AROUND_SECONDS):
             await witness.hear(stand.a.name, BEATS)
         before, started = stand.link_bytes(), time.time()
-        await _within(bound, way(guest, drive, stand.b))
+        await _within(bound, way(guest, drive, stand.b), witness.monitors[stand.a.name])
         link = stand.link_bytes() - before
         async with asyncio.timeout(AROUND_SECONDS):
             await witness.hear(stand.b.name, BEATS)
     return _figures(witness, stand.a.name, stand.b.name, started, link)
 
 
-async def _within(bound: float, moving: Awaitable[None]) -> None:
+async def _within(bound: float, moving: Awaitable[None], source: Session) -> None:
     try:
         async with asyncio.timeout(bound):
             await moving
     except TimeoutError as error:
-        raise _NotArrivedError(f"not finished within {bound:g} s") from error
+        raise _NotArrivedError(f"not finished within {bound:g} s{await _how_far(source)}") from error
+
+
+async def _how_far(source: Session) -> str:
+    shares = [job.done / job.total for job in (await jobs.running(source)).values() if job.total]
+    return f" (the copy had done {shares[0]:.0%})" if shares else ""
 
 
 def _figures(witness: Witness, source: str, target: str, started: float, link: int) -> Figures:

@@ -41,12 +41,16 @@ class Beat:
 
 
 class Witness:
-    """What has been seen so far. `events`: name of QEMU's event and host → when it was last seen."""
+    """What has been seen so far. `events`: name of QEMU's event and host → when it was last seen.
+
+    `monitors`: an open one on each host where the guest's QEMU is.
+    """
 
     def __init__(self) -> None:
         self.beats: list[Beat] = []
         self.events: dict[tuple[str, str], float] = {}
         self.downtime_ms: int | None = None
+        self.monitors: dict[str, Session] = {}
         self._news = asyncio.Event()
 
     def beats_of(self, host: str) -> list[Beat]:
@@ -105,6 +109,7 @@ async def _watch_monitor(witness: Witness, machine: Machine, sockets: GuestSocke
     # Its end is a QEMU that has quit, or is not listening yet.
     with suppress(QemuGoneError):
         async with open_session(LocalHost(), path, machine.name) as session:
+            witness.monitors[machine.name] = session
             with session.listening("STOP", "RESUME", "MIGRATION") as events:
                 while True:
                     event = await events.get()

@@ -107,9 +107,7 @@ def test_a_machine_whose_root_account_is_locked(lab_root: Path, tmp_path: Path) 
     assert asyncio.run(on(host, "hostname")) == "hostA\n"
 
 
-@pytest.mark.parametrize(
-    ("program", "package"), [("sshd", "openssh-server"), ("ip", "iproute2"), ("tc", "iproute2")]
-)
+@pytest.mark.parametrize(("program", "package"), [("sshd", "openssh-server"), ("ip", "iproute2"), ("tc", "iproute2")])
 def test_a_missing_program_is_named_with_its_package(lab_root: Path, program: str, package: str) -> None:
     path = shutil.which(program, path=SBIN)
     script = 'mount --bind /dev/null "$(readlink -f "$0")"; exec "$@"'

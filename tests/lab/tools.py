@@ -46,9 +46,7 @@ def connected(client: lab.LabHost, server: lab.LabHost) -> tuple[socket.socket, 
 def traces(root: Path) -> set[str]:
     """All that the machine has of the lab at `root`: folders, processes, mounts, network devices."""
     folders = {str(path) for path in (root, lab_data(root)) if path.exists()}
-    mounts = {
-        line for line in Path("/proc/mounts").read_text().splitlines() if "qemu-esd" in line or str(root) in line
-    }
+    mounts = {line for line in Path("/proc/mounts").read_text().splitlines() if "qemu-esd" in line or str(root) in line}
     links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout.split("\n")
     devices = {line for line in links if re.match(r"esd0|c\d+@|p\d+-\d+|to-host", line)}
     return folders | processes(root) | mounts | devices

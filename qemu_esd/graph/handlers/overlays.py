@@ -10,7 +10,7 @@ from qemu_esd.model.disk import Image
 Node = dict[str, Any]
 
 
-def overlay(suid: str, member: Image, backing: str) -> Node:
+def overlay(suid: str, member: Image, backing: str | None, level: int = 0) -> Node:
     """The member on the target, opened over the node `backing` whatever its header says.
 
     Discards are ignored while data is missing: a discard that races with an allocating write corrupts a qcow2
@@ -18,13 +18,13 @@ def overlay(suid: str, member: Image, backing: str) -> Node:
     """
     return {
         "driver": "qcow2",
-        "node-name": names.overlay(suid),
-        "file": {**nodes.file_node(member), "node-name": names.file(suid)},
+        "node-name": names.overlay(suid, level),
+        "file": {**nodes.file_node(member), "node-name": names.file(suid, level)},
         "discard": "ignore",
         "backing": backing,
     }
 
 
-def copy_on_read(suid: str) -> Node:
+def copy_on_read(suid: str, level: int = 0) -> Node:
     """The filter that keeps in the overlay what is read through it. Without `bottom`: that option hides errors."""
-    return {"driver": "copy-on-read", "node-name": names.copy_on_read(suid), "file": names.overlay(suid)}
+    return {"driver": "copy-on-read", "node-name": names.copy_on_read(suid), "file": names.overlay(suid, level)}

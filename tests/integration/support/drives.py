@@ -49,9 +49,9 @@ class Drive:
     @property
     def text(self) -> str:
         """As for --disk."""
-        words = [self.path.replace(",", ",,"), f"id={self.id}", f"format={self.format}", self.words]
+        words = [_doubled(self.path), f"id={self.id}", f"format={self.format}", self.words]
         if self.serial:
-            words.append(f"serial={self.serial}")
+            words.append(f"serial={_doubled(self.serial)}")
         return ",".join(word for word in words if word)
 
     @property
@@ -81,6 +81,11 @@ class Drive:
             tool("qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(plain), str(path))
         plain.unlink()
         return path
+
+
+def _doubled(text: str) -> str:
+    """A comma that is meant."""
+    return text.replace(",", ",,")
 
 
 def _layers(machine: Machine, drive: Drive, plain: Path) -> None:

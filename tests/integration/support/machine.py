@@ -89,9 +89,12 @@ class Machine:
         space = os.readlink(f"/proc/{self._init}/ns/pid")
         for folder in Path("/proc").iterdir():
             # Gone meanwhile, or a zombie that has no namespace any more.
-            with suppress(OSError, IndexError):
+            with suppress(OSError):
                 if folder.name.isdecimal() and os.readlink(folder / "ns/pid") == space:
-                    yield _process(folder)
+                    process = _process(folder)
+                    # Without words: it is ending.
+                    if process.argv:
+                        yield process
 
     def find(self, *words: str) -> tuple[Process, ...]:
         """The processes in whose command line each of `words` occurs."""

@@ -1,0 +1,104 @@
+"""The residency map of a disk: rows of cells, each as large a part of the disk as fits the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rich.text import Text
+
+from qemu_esd.api import DiskMap
+from qemu_esd.cli.render import printable
+from qemu_esd.cli.render_outcome import bytes_or_unknown
+from qemu_esd.nbd import Residency, Where
+from qemu_esd.units import human_bytes
+
+ROWS = 8
+# No cell is smaller than what QEMU moves at once, and none has a ragged size.
+SMALLEST_CELL = 64 << 10
+_LABEL = len("1000.0 MiB ")
+
+
+class Cell(StrEnum):
+    """What a part of the disk holds. Holes beside data do not show."""
+
+    LOCAL = "local"
+    MIXED = "partly local"
+    REMOTE = "remote"
+    HOLE = "hole"
+
+
+BLOCKS = {Cell.LOCAL: "█", Cell.MIXED: "▒", Cell.REMOTE: "░", Cell.HOLE: "·"}
+ASCII = {Cell.LOCAL: "#", Cell.MIXED: "+", Cell.REMOTE: "-", Cell.HOLE: "."}
+_COLOURS = {Cell.LOCAL: "green", Cell.MIXED: "yellow", Cell.REMOTE: "bright_blue", Cell.HOLE: "bright_black"}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells of `cell_bytes` each, the last perhaps of less; `columns` in a row."""
+
+    cells: tuple[Cell, ...]
+    cell_bytes: int
+    columns: int
+
+    def rows(self) -> Iterator[tuple[int, tuple[Cell, ...]]]:
+        """Each row with the offset that it begins at."""
+        for first in range(0, len(self.cells), self.columns):
+            yield first * self.cell_bytes, self.cells[first : first + self.columns]
+
+
+def grid(residency: Residency, size: int, columns: int) -> Grid:
+    """The map of a disk of `size` bytes in at most ROWS rows of `columns` cells."""
+    cell = SMALLEST_CELL
+    while cell * columns * ROWS < size:
+        cell *= 2
+    count = max(1, -(-size // cell))
+    local, remote = [False] * count, [False] * count
+    for part in residency.ranges:
+        if part.state is Where.HOLE:
+            continue
+        marked = local if part.state is Where.LOCAL else remote
+        for index in range(part.offset // cell, -(-(part.offset + part.length) // cell)):
+            marked[index] = True
+    return Grid(tuple(map(_cell, local, remote)), cell, columns)
+
+
+def _cell(local: bool, remote: bool) -> Cell:
+    if local and remote:
+        return Cell.MIXED
+    if local:
+        return Cell.LOCAL
+    return Cell.REMOTE if remote else Cell.HOLE
+
+
+def picture(disk: DiskMap, host: str, width: int, symbols: Mapping[Cell, str]) -> Text:
+    """A disk with its scale and legend, `width` characters wide."""
+    view = disk.view
+    here, there = bytes_or_unknown(view.local_bytes), bytes_or_unknown(view.remote_bytes)
+    size = human_bytes(view.virtual_bytes)
+    text = Text.assemble((printable(view.disk), "bold"), f" on {host}: {view.handler}, {size}\n")
+    if disk.residency is None:
+        return text.append(f"  {here} here, {there} on the source\n")
+    drawn = grid(disk.residency, view.virtual_bytes, max(8, width - _LABEL - 1))
+    for offset, cells in drawn.rows():
+        text.append(f"{human_bytes(offset):>{_LABEL - 1}} ")
+        for cell in cells:
+            text.append(symbols[cell], _COLOURS[cell])
+        text.append("\n")
+    text.append_text(_legend(disk.residency, drawn, symbols))
+    return text
+
+
+def _legend(residency: Residency, drawn: Grid, symbols: Mapping[Cell, str]) -> Text:
+    """What the symbols mean, and how much there is of each."""
+    text = Text(f"  one cell is {human_bytes(drawn.cell_bytes)}:")
+    amounts = {
+        Cell.LOCAL: f" {human_bytes(residency.local_bytes)}",
+        Cell.MIXED: "",
+        Cell.REMOTE: f" {human_bytes(residency.remote_bytes)}",
+        Cell.HOLE: f" {human_bytes(residency.hole_bytes)}",
+    }
+    for cell, amount in amounts.items():
+        text.append("  ").append(symbols[cell], _COLOURS[cell]).append(f" {cell}{amount}")
+    return text.append("\n")
