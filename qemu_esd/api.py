@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from qemu_esd import migration, mover_process, status, view
+from qemu_esd import guests, migration, mover_process, status, view
 from qemu_esd.errors import EsdError, RefusedError, UnfinishedError, UsageError
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.journal import registry, store
@@ -213,11 +213,18 @@ async def look_at_guests(vm: str | None = None) -> tuple[view.GuestView, ...]:
     """One guest, or all that this controller knows, as they are now. Raises RefusedError for an unknown one."""
     if vm is None:
         return await status.look(registry.everything())
-    known = registry.find(vm)
-    if known is None:
-        async with open_desk() as desk:
-            known = registry.Known(vm, (await look.find_host(desk.hosts, vm),))
-    return await status.look((known,))
+    return await status.look((registry.find(vm) or await _searched(vm),))
+
+
+async def _searched(vm: str) -> registry.Known:
+    """A guest that this controller has not seen yet, on one of the hosts that it has seen."""
+    seen, failures = await guests.list_everywhere(guests.known_hosts())
+    found = tuple(row.host for row in seen if row.name == vm)
+    if not found:
+        silent = ", ".join(error.host for error in failures if error.host)
+        what = f"there is no guest {vm}" + (f", unless on {silent}, which do not answer" if silent else "")
+        raise RefusedError(what, hint="on other hosts: qemu-esd vm list --host HOST")
+    return registry.Known(vm, found)
 
 
 @dataclass(frozen=True)

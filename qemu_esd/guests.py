@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from qemu_esd.errors import CommandFailedError, EsdError, QemuGoneError, RefusedError, TimedOutError, UsageError
-from qemu_esd.hosts import accel, facts, files, qemu_img, service
+from qemu_esd.hosts import accel, facts, files, lab, qemu_img, service
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.base import run as run_program
 from qemu_esd.hosts.connect import Hosts, open_hosts
@@ -127,10 +127,21 @@ async def _start(host: Host, paths: HostPaths, spec: GuestSpec, accelerator: str
     # Its disks are described by QEMU itself as long as nothing of them is elsewhere.
     await records.write_guest(host, paths, GuestRecord(spec.name, spec.uuid or "", 0, ()))
     try:
-        await service.start_ready(host, service.Service(unit, paths.unit(unit), argv), sockets.control)
+        await _start_unit(host, spec.name, service.Service(unit, paths.unit(unit), argv), sockets.control)
     except BaseException:
         await _clear(host, paths, spec.name)
         raise
+
+
+async def _start_unit(host: Host, name: str, guest: service.Service, control: str) -> None:
+    """QEMU makes its monitors before it reads its devices: only a greeting tells that it has taken all its words."""
+    await service.start_ready(host, guest, control)
+    try:
+        async with open_session(host, control, name):
+            pass
+    except QemuGoneError as error:
+        words = await service.last_words(host, guest.folder)
+        raise EsdError(f"QEMU does not start for {name}: {words}", host=host.name) from error
 
 
 async def _clear(host: Host, paths: HostPaths, name: str) -> None:
@@ -162,6 +173,13 @@ async def list_all(hosts: Hosts, host_names: Iterable[str]) -> list[Seen]:
     return seen
 
 
+def known_hosts() -> tuple[str, ...]:
+    """This machine, the lab's hosts, and those that guests known here were seen on."""
+    lab_hosts = (host.name for host in lab.status().hosts)
+    seen = (host for guest in registry.everything() for host in guest.hosts)
+    return tuple(dict.fromkeys(["local", *lab_hosts, *seen]))
+
+
 async def list_everywhere(host_names: Iterable[str]) -> tuple[tuple[Seen, ...], tuple[EsdError, ...]]:
     """Every QEMU on these hosts, asked side by side, and what keeps hosts from answering."""
     answers = await asyncio.gather(*(_list_one(name) for name in dict.fromkeys(host_names)))
@@ -191,7 +209,10 @@ async def stop(hosts: Hosts, name: str, host_name: str) -> None:
                 pass
             except TimedOutError as error:
                 raise TimedOutError(
-                    f"the shutdown of {name}", STOP_SECONDS, host=host_name, hint=f"qemu-esd vm stop --force {name}"
+                    f"the shutdown of {name}",
+                    STOP_SECONDS,
+                    host=host_name,
+                    hint=f"if it ignores the power button: qemu-esd vm stop --force {name}",
                 ) from error
         await qemu.closed()
     await _tidy(host, paths, name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from qemu_esd.errors import EsdError, RefusedError, RolledBackError, UnfinishedError
-from qemu_esd.model.disk import images, link_of
+from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
 from qemu_esd.phases import arrival, handover, hold, prepare, settle, switchover, windows
@@ -75,15 +75,17 @@ async def _arrived(ctx: Context) -> Station:
 
 
 async def finish(ctx: Context, station: Station) -> Station:
-    """What the policy moves by itself: background disks are settled, miss disks need nobody."""
-    moved = [disk for disk in station.linked() if disk.handler in (Handler.BACKGROUND, Handler.MISS)]
+    """What the policy moves by itself: background disks are settled; when only miss disks are left, nobody is needed."""
+
+    def on_bytes(name: str, done: int, total: int) -> None:
+        ctx.report(Progress(name, done, total))
+
+    moved = [disk for disk in station.linked() if disk.handler is Handler.BACKGROUND]
     if moved:
         ctx.enter(State.SETTLING)
     for disk in moved:
-        station = await settle.settle_disk(
-            station, disk, lambda name, done, total: ctx.report(Progress(name, done, total))
-        )
-    if not any(link_of(disk.chain) for disk in station.record.disks):
-        station = await settle.cut(station)
+        station = await settle.settle_disk(station, disk, on_bytes)
+    if all(disk.handler is Handler.MISS for disk in station.linked()):
+        station = await settle.settle(station, on_bytes)
         ctx.enter(State.SETTLED)
     return station

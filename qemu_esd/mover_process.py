@@ -25,12 +25,16 @@ END_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Mover:
-    """A process that settles what the policy of `vm` moves; with `release` the source then forgets the guest."""
+    """A process that settles what the policy of `vm` moves; with `release` the source then forgets the guest.
+
+    `began` is when it was started, in clock ticks since the machine was: a process id alone is given away again.
+    """
 
     vm: str
     migration: str
     release: bool
     pid: int
+    began: int | None
 
     @property
     def log(self) -> Path:
@@ -61,7 +65,7 @@ def start(vm: str, migration: str, *, release: bool = False) -> Mover:
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     pid = os.posix_spawn(sys.executable, _argv(vm, release), os.environ, file_actions=files, setsid=True)
-    mover = Mover(vm, migration, release, pid)
+    mover = Mover(vm, migration, release, pid, _began(pid))
     # A kill before this line: the mover does its work unknown, and others are told that the monitor is busy.
     _write(mover)
     return mover
@@ -92,12 +96,24 @@ def _running() -> Iterator[Mover]:
 
 
 def _is_alive(mover: Mover) -> bool:
-    """A process id may have been given to somebody else: it is ours while its command line is what we started."""
+    """Whether the process that we started still runs, and not another one that has its number now."""
+    if mover.began is None or _began(mover.pid) != mover.began:
+        return False
     try:
-        words = Path(f"/proc/{mover.pid}/cmdline").read_bytes()
+        words = Path(f"/proc/{mover.pid}/cmdline").read_bytes().split(b"\0")[:-1]
     except OSError:
         return False
-    return words.split(b"\0")[:-1] == [os.fsencode(word) for word in _argv(mover.vm, mover.release)]
+    # In the first instants of a process its command line is empty still.
+    return words in ([], [os.fsencode(word) for word in _argv(mover.vm, mover.release)])
+
+
+def _began(pid: int) -> int | None:
+    """When a process was started, None if it has ended (see proc(5): its name may have blanks and brackets in it)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
 
 
 async def end(vm: str) -> Mover | None:
@@ -137,7 +153,7 @@ async def taken_over(vm: str) -> AsyncIterator[Mover | None]:
 
     Raises RefusedError while another command of this controller works on the guest.
     """
-    mover = await end(vm)
+    mover = await _ended_whatever_comes(vm)
     try:
         story = store.newest_of(vm)
         if story is not None and store.at_work(story.plan.id):
@@ -146,6 +162,17 @@ async def taken_over(vm: str) -> AsyncIterator[Mover | None]:
         yield mover
     except BaseException:
         restart(mover)
+        raise
+
+
+async def _ended_whatever_comes(vm: str) -> Mover | None:
+    """As `end`; cancelled in the middle, the mover ends all the same and is started again."""
+    ending = asyncio.ensure_future(end(vm))
+    try:
+        return await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        await asyncio.wait({ending})
+        restart(ending.result())
         raise
 
 

@@ -22,7 +22,7 @@ from qemu_esd.phases.station import observe_station
 from qemu_esd.view import GuestView
 
 # A host that has not told everything by then counts as one that cannot be reached.
-LOOK_SECONDS = 30.0
+LOOK_SECONDS = 40.0
 
 
 async def look(guests: Iterable[registry.Known]) -> tuple[GuestView, ...]:
@@ -59,12 +59,15 @@ async def _ask(host: str, vms: list[str]) -> dict[str, GuestView | str]:
     problem = f"{host} did not answer within {LOOK_SECONDS:g} s"
     try:
         async with asyncio.timeout(LOOK_SECONDS), _open(host) as (hosts, monitors):
-            for vm in vms:
+
+            async def look_for(vm: str) -> None:
                 answers[vm] = await _look_once(hosts, monitors, host, vm)
+
+            await asyncio.gather(*map(look_for, vms))
     except TimeoutError:
         pass
     except EsdError as error:
-        problem = str(error)
+        problem = _told(error)
     return {vm: answers.get(vm) or view.of_absent(vm, host, "unreachable", problem) for vm in vms}
 
 
@@ -87,9 +90,13 @@ async def _look_once(hosts: Hosts, monitors: Monitors, host_name: str, vm: str) 
     try:
         return await view.of_station(await observe_station(hosts, monitors, host_name, vm))
     except MonitorBusyError as error:
-        return view.of_absent(vm, host_name, "busy", str(error))
+        return view.of_absent(vm, host_name, "busy", _told(error))
     except EsdError as error:
-        return view.of_absent(vm, host_name, "unknown", str(error))
+        return view.of_absent(vm, host_name, "unknown", _told(error))
+
+
+def _told(error: EsdError) -> str:
+    return f"{error}; try: {error.hint}" if error.hint else str(error)
 
 
 def _with_journal(seen: GuestView) -> GuestView:

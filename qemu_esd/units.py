@@ -36,16 +36,17 @@ def human_bytes(count: float) -> str:
         return f"{int(count)} B"
     for unit in ("KiB", "MiB", "GiB", "TiB"):
         count /= 1024
-        if count < 1024:
+        if round(count, 1) < 1024:
             return f"{count:.1f} {unit}"
     return f"{count / 1024:.1f} PiB"
 
 
 def human_seconds(seconds: float) -> str:
     """A duration as "85 ms", "3.2 s", "4 min 10 s", "2 h 5 min"."""
-    if seconds < 1:
+    # What rounds to the next unit is told in it: never "1000 ms".
+    if round(seconds * 1000) < 1000:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

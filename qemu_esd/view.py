@@ -18,7 +18,8 @@ from qemu_esd.phases import places, windows
 from qemu_esd.phases.station import Station
 from qemu_esd.qmp import jobs, machine
 
-RESIDENCY_SECONDS = 10.0
+# A map of scattered data is a question to the source per piece.
+RESIDENCY_SECONDS = 20.0
 # A job tells how far it is, not how fast: it is looked at twice.
 RATE_SECONDS = 0.5
 
@@ -186,9 +187,8 @@ async def _job(station: Station) -> JobView | None:
 
 async def disk_views(station: Station) -> tuple[DiskView, ...]:
     known = {disk.suid: disk for disk in station.record.disks}
-    return tuple(
-        [await _disk(station, disk.suid, disk.id, disk.size, known.get(disk.suid)) for disk in station.guest.disks]
-    )
+    views = [_disk(station, disk.suid, disk.id, disk.size, known.get(disk.suid)) for disk in station.guest.disks]
+    return tuple(await asyncio.gather(*views))
 
 
 async def _disk(station: Station, suid: str, id: str, size: int, record: DiskRecord | None) -> DiskView:

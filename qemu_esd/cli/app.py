@@ -52,13 +52,14 @@ def options(
 
 def main() -> None:
     """Run one command and end with its exit status."""
+    render.open_missing_streams()
     try:
         app()
     except EsdError as error:
         _tell(error)
         sys.exit(error.exit_status)
     except asyncio.CancelledError:
-        render.note("stopped")
+        render.note("interrupted")
         sys.exit(1)
     except Exception as bug:
         _tell_bug(bug)

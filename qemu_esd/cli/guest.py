@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 app = typer.Typer(help="Bare QEMU guests: run, list, stop, console.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="NAME")]
 Word = Annotated[str | None, typer.Option()]
 File = Annotated[str | None, typer.Option(metavar="FILE")]
 
 
 @app.command("run")
 def start(
-    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
+    name: Annotated[str | None, typer.Argument()] = None,
     host: Annotated[str | None, typer.Option(metavar="HOST", help="Where it runs; local if nothing is said.")] = None,
     toml: Annotated[
         Path | None, typer.Option(metavar="FILE", help="All of it from a file, with the same words as keys.")
@@ -101,13 +100,13 @@ def show_all(
     """Every QEMU on the hosts known here, ours or not."""
     from qemu_esd import guests
 
-    seen, failures = run(guests.list_everywhere(host or _known_hosts()))
+    seen, failures = run(guests.list_everywhere(host or guests.known_hosts()))
     table = render.plain_table("name", "host", "pid", "ours", right=("pid",))
     for row in seen:
         table.add_row(render.printable(row.name), row.host, str(row.pid), "yes" if row.ours else "no")
     if seen:
         render.show(table)
-    else:
+    elif not failures:
         render.note("no QEMU runs there")
     for error in failures:
         render.note(render.error_text(error))
@@ -115,17 +114,9 @@ def show_all(
         raise typer.Exit(failures[0].exit_status)
 
 
-def _known_hosts() -> list[str]:
-    from qemu_esd.hosts import lab
-    from qemu_esd.journal import registry
-
-    names = ["local", *(host.name for host in lab.status().hosts)]
-    return list(dict.fromkeys([*names, *(host for guest in registry.everything() for host in guest.hosts)]))
-
-
 @app.command()
 def stop(
-    name: Name,
+    name: str,
     force: Annotated[bool, typer.Option("--force", help="End its QEMU now, as if the power had gone.")] = False,
 ) -> None:
     """Ask a guest to shut down, and wait until it has."""
@@ -143,7 +134,7 @@ def stop(
 
 
 @app.command("cont")
-def resume(name: Name) -> None:
+def resume(name: str) -> None:
     """Let a paused guest run on."""
     from qemu_esd import guests, mover_process
 
@@ -158,7 +149,7 @@ def resume(name: Name) -> None:
 
 
 @app.command()
-def console(name: Name) -> None:
+def console(name: str) -> None:
     """Be the guest's serial console; Ctrl-] leaves it."""
     from qemu_esd import guests
     from qemu_esd.cli import terminal
@@ -175,7 +166,7 @@ def console(name: Name) -> None:
 
 
 @app.command()
-def log(name: Name) -> None:
+def log(name: str) -> None:
     """All that the guest's serial console has said, on whichever hosts it ran."""
     from qemu_esd import guests
     from qemu_esd.journal import registry
@@ -196,7 +187,7 @@ def log(name: Name) -> None:
 
 
 @app.command()
-def forget(name: Name) -> None:
+def forget(name: str) -> None:
     """Remove what is known of a guest that runs nowhere: its records and console logs. Its images stay."""
     from qemu_esd import guests
     from qemu_esd.journal import registry

@@ -25,11 +25,11 @@ _IN_ONE_LINE = POLICIES.replace("\n", "; ")
 
 
 def migrate(
-    vm: Annotated[str, typer.Argument(metavar="VM", help="A running guest with local disks.")],
-    host: Annotated[str, typer.Argument(metavar="HOST", help="Where it is to run: as for ssh, or a lab host.")],
+    vm: Annotated[str, typer.Argument(help="A running guest with local disks.")],
+    host: Annotated[str, typer.Argument(help="Where it is to run: as for ssh, or a lab host.")],
     policy: Annotated[
         str | None,
-        typer.Option("--policy", metavar="P", help=f"What becomes of the data [needed]. {_IN_ONE_LINE}"),
+        typer.Option("--policy", metavar="P", help=f"What becomes of the data (needed). {_IN_ONE_LINE}"),
     ] = None,
     source: Annotated[
         str | None, typer.Option("--from", metavar="HOST", help="Where it runs now, if that is not known.")
@@ -90,17 +90,15 @@ def migrate(
     if release:
         _check_release(request)
     if plaintext:
-        render.note(PLAINTEXT_WARNING)
+        render.note(render.warning(PLAINTEXT_WARNING))
     if dry_run:
         migrating.try_out(request, as_json)
     else:
         migrating.move(migrating.Order(request, detach, release, ask=not yes, as_json=as_json))
 
 
-PLAINTEXT_WARNING = (
-    "[bold white on red] WARNING [/] [bold]--plaintext: memory and disks of the guest cross the network unencrypted,\n"
-    "and whoever is on it can read them and change them.[/]"
-)
+PLAINTEXT_WARNING = """--plaintext: memory and disks of the guest cross the network unencrypted,
+and whoever is on it can read them and change them."""
 
 
 def _handler(text: str | None) -> Handler:

@@ -14,8 +14,8 @@ from qemu_esd.model.policy import parse_handler
 
 
 def policy(
-    vm: Annotated[str, typer.Argument(metavar="VM")],
-    words: Annotated[list[str], typer.Argument(metavar="[DISK] P", help="One disk or all, and the policy.")],
+    vm: str,
+    words: Annotated[list[str], typer.Argument(help="[DISK] POLICY: one disk or all, and what becomes of its data.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Change the policy of a running guest's disks: miss, redirect, background, on-demand."""

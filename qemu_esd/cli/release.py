@@ -12,7 +12,7 @@ from qemu_esd.cli.running import run
 
 
 def release(
-    vm: Annotated[str, typer.Argument(metavar="VM")],
+    vm: str,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Let former hosts delete what they keep of a guest; refused while anything still needs it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO
+from pathlib import Path
+from typing import IO, TextIO
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -24,8 +26,10 @@ def show(thing: RenderableType) -> None:
 
 def drawn(thing: RenderableType, console: Console) -> str:
     """What the console would print, without the blanks that fill up its lines."""
+    # A text is taken as it is: brackets in a name or a path are no markup.
+    thing = Text(thing) if isinstance(thing, str) else thing
     with console.capture() as paper:
-        console.print(thing, soft_wrap=isinstance(thing, str | Text), end="")
+        console.print(thing, soft_wrap=isinstance(thing, Text), crop=False, end="")
     return "\n".join(line.rstrip(" ") for line in paper.get().split("\n")).rstrip("\n")
 
 
@@ -53,9 +57,24 @@ def reader_may_leave(stream: IO[str]) -> Iterator[None]:
     try:
         yield
         stream.flush()
-    # Console ends the program when its reader is gone.
-    except (OSError, SystemExit):
+    except (OSError, SystemExit) as error:
+        # Console ends the program when its reader is gone.
+        if isinstance(error, OSError) and error.errno not in _GONE and stream is sys.stdout:
+            raise EsdError(f"what was to be told could not be written: {error.strerror}") from error
         deafen(stream)
+
+
+def open_missing_streams() -> None:
+    """Python has no stdout where its descriptor is closed; then what is said there goes nowhere."""
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+_GONE = (errno.EPIPE, errno.EIO)
 
 
 def deafen(stream: IO[str]) -> None:
@@ -64,6 +83,11 @@ def deafen(stream: IO[str]) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
+
+
+def warning(text: str) -> Text:
+    """Loud."""
+    return Text.assemble((" WARNING ", "bold white on red"), " ", (text, "bold"))
 
 
 def error_text(error: EsdError) -> Text:
@@ -90,6 +114,11 @@ def causes(error: BaseException) -> Text:
 def printable(text: str) -> str:
     """The text with everything that a terminal would obey written out; line breaks stay."""
     return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+
+
+def whole_line(text: str, style: str = "") -> Text:
+    """A line that is never broken, because there are paths and commands in it that one copies."""
+    return Text(printable(text), style, no_wrap=True, overflow="ignore")
 
 
 def plain_table(*headings: str, right: tuple[str, ...] = ()) -> Table:

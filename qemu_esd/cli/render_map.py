@@ -92,7 +92,7 @@ def picture(disk: DiskMap, host: str, width: int, symbols: Mapping[Cell, str]) -
 
 def _legend(residency: Residency, drawn: Grid, symbols: Mapping[Cell, str]) -> Text:
     """What the symbols mean, and how much there is of each."""
-    text = Text(f"  one cell is {human_bytes(drawn.cell_bytes)}:")
+    text = Text(" " * _LABEL)
     amounts = {
         Cell.LOCAL: f" {human_bytes(residency.local_bytes)}",
         Cell.MIXED: "",
@@ -100,5 +100,5 @@ def _legend(residency: Residency, drawn: Grid, symbols: Mapping[Cell, str]) -> T
         Cell.HOLE: f" {human_bytes(residency.hole_bytes)}",
     }
     for cell, amount in amounts.items():
-        text.append("  ").append(symbols[cell], _COLOURS[cell]).append(f" {cell}{amount}")
-    return text.append("\n")
+        text.append(symbols[cell], _COLOURS[cell]).append(f" {cell}{amount}  ")
+    return text.append(f"\n{'':{_LABEL}}one cell is {human_bytes(drawn.cell_bytes)}\n")

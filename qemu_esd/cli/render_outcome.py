@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qemu_esd.cli.render import plain_table, printable
+from qemu_esd.cli.render import plain_table, printable, whole_line
 from qemu_esd.model.record import State
 from qemu_esd.units import human_bytes, human_seconds
 from qemu_esd.view import DiskView, MigrationView
@@ -30,7 +31,7 @@ def outcome(moved: MigrationView, figures: Mapping[str, float], *, goes_on: bool
         headline.append(f"; it stood still for {_time(moved.downtime_ms)}")
     settled = moved.state in (State.SETTLED, State.RELEASED)
     shown = {name: ms for name, ms in figures.items() if name != "total" or settled}
-    return Group(headline, "", timeline(shown), "", disk_table(moved.disks), "", Text(next_step(moved, goes_on)))
+    return Group(headline, "", timeline(shown), "", disk_table(moved.disks), "", whole_line(next_step(moved, goes_on)))
 
 
 def timeline(figures: Mapping[str, float]) -> Table:
@@ -64,7 +65,7 @@ def bytes_or_unknown(count: int | None) -> str:
 
 def next_step(moved: MigrationView, goes_on: bool) -> str:
     """What is left, and the command for it."""
-    vm = printable(moved.vm)
+    vm = shlex.quote(moved.vm)
     if moved.state == State.RELEASED:
         return f"{moved.source} has forgotten it."
     if moved.state == State.SETTLED:

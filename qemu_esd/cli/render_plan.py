@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qemu_esd.cli.render import hint_text, plain_table, printable
+from qemu_esd.cli.render import hint_text, plain_table, printable, whole_line
 from qemu_esd.model.disk import Image
 from qemu_esd.model.plan import DiskPlan, Plan, Problem, Transport
 from qemu_esd.model.policy import Handler
@@ -42,7 +42,7 @@ def needed_bytes(disk: DiskPlan) -> int:
 def plan_picture(plan: Plan, remarks: Iterable[str]) -> RenderableType:
     """The plan as a page."""
     parts: list[RenderableType] = [_hosts(plan), "", _disks(plan), *_members(plan)]
-    parts += [Text(f"note: {printable(remark)}", "yellow") for remark in (*remarks,)]
+    parts += [whole_line(f"note: {remark}", "yellow") for remark in remarks]
     return Group(*parts)
 
 
@@ -73,7 +73,7 @@ def _members(plan: Plan) -> list[Text]:
         top = disk.disk.chain[0]
         old = top.path if isinstance(top, Image) else "its source"
         new = disk.member.path if disk.member else "no file"
-        lines.append(Text(printable(f"{disk.disk.id}: {old} on {plan.source.host}, {new} on {plan.target.host}")))
+        lines.append(whole_line(f"{disk.disk.id}: {old} on {plan.source.host}, {new} on {plan.target.host}"))
     return [Text(""), *lines]
 
 
@@ -118,7 +118,7 @@ def problem_list(problems: Sequence[Problem]) -> RenderableType:
 
 
 def _problem(problem: Problem) -> Text:
-    text = Text.assemble("  ", (problem.host, "bold"), f": {printable(problem.what)}")
+    text = whole_line("  ").append(problem.host, "bold").append(f": {printable(problem.what)}")
     return text.append_text(hint_text(problem.hint, "    ")) if problem.hint else text
 
 

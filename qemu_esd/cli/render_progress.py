@@ -100,7 +100,7 @@ class LineDisplay:
 
 
 class Steps:
-    """Which progress is worth a line: the first of each thing, and every further tenth of it."""
+    """Which progress is worth a line: the first of each thing, and every further tenth of it that is reached."""
 
     def __init__(self) -> None:
         self._begun: dict[str, tuple[float, int]] = {}
@@ -108,8 +108,10 @@ class Steps:
 
     def line_of(self, now: Progress, seconds: float) -> str | None:
         """`seconds` by any steady clock."""
-        step = STEPS * now.done // now.total if now.total else STEPS
-        if self._shown.get(now.what) == step:
+        if now.total == 0:
+            return None
+        step = STEPS * now.done // now.total
+        if step <= self._shown.get(now.what, -1):
             return None
         self._shown[now.what] = step
         began, done = self._begun.setdefault(now.what, (seconds, now.done))
@@ -119,7 +121,7 @@ class Steps:
 
 def progress_line(now: Progress, rate: float) -> str:
     """Bytes, and where they are known the rate (bytes/s) and the time that is left."""
-    percent = 100 * now.done // now.total if now.total else 100
+    percent = 100 * now.done // now.total
     words = f"{now.what}  {percent:3} %  {human_bytes(now.done)} of {human_bytes(now.total)}"
     if rate <= 0:
         return words
@@ -161,6 +163,8 @@ class BarDisplay:
         for task in self._tasks.values():
             self._bars.remove_task(task)
         self._tasks.clear()
+        with render.reader_may_leave(self._stream):
+            self._bars.refresh()
 
     def close(self) -> None:
         with render.reader_may_leave(self._stream):

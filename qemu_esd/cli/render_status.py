@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from qemu_esd.cli.render import printable
+from qemu_esd.cli.render import printable, whole_line
 from qemu_esd.cli.render_outcome import disk_table
 from qemu_esd.model.record import State
 from qemu_esd.units import human_bytes, human_seconds
@@ -28,9 +29,9 @@ def guest_picture(guest: GuestView) -> RenderableType:
     parts: list[RenderableType] = [_headline(guest)]
     if guest.disks:
         parts.append(Padding(disk_table(guest.disks), (0, 0, 0, 2)))
-    parts += [Text(f"  {line}") for line in _remarks(guest)]
+    parts += [whole_line(f"  {line}") for line in _remarks(guest)]
     if guest.problem:
-        parts.append(Text(f"  {printable(guest.problem)}", "yellow"))
+        parts.append(whole_line(f"  {guest.problem}", "yellow"))
     return Group(*parts)
 
 
@@ -48,12 +49,14 @@ def _headline(guest: GuestView) -> Text:
 
 
 def _remarks(guest: GuestView) -> Iterator[str]:
-    vm = printable(guest.vm)
+    vm = shlex.quote(guest.vm)
     if guest.downtime_ms is not None:
         yield f"stood still for {human_seconds(guest.downtime_ms / 1000)} when it moved"
     if guest.job:
         yield job_line(guest.job)
-    if guest.upstream and not guest.job:
+    elif guest.state == State.SETTLING and not guest.problem:
+        yield "its data is being brought over"
+    elif guest.upstream:
         yield f"still needs {', '.join(guest.upstream)}; to end that: qemu-esd settle {vm}"
     if guest.left_behind:
         yield f"put aside on {', '.join(guest.left_behind)}: its former images; to delete them: qemu-esd release {vm}"

@@ -12,8 +12,8 @@ from qemu_esd.cli.running import run
 
 
 def map_disks(
-    vm: Annotated[str, typer.Argument(metavar="VM")],
-    disk: Annotated[str | None, typer.Argument(metavar="[DISK]", help="One disk; all of them otherwise.")] = None,
+    vm: str,
+    disk: Annotated[str | None, typer.Argument(help="One disk; all of them otherwise.")] = None,
 ) -> None:
     """Draw what of each disk is local, what is remote, and what is a hole."""
     from rich.console import Console

@@ -26,7 +26,14 @@ async def _guarded(work: Coroutine[Any, Any, T]) -> T:
         # Ignored is what nohup asks for.
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop)
-    return await work
+    try:
+        return await work
+    except asyncio.CancelledError:
+        # The loop ends now, and with it our handlers: what is still to be said must not be cut off.
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+        raise
 
 
 class _Stop:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def settle(
-    vm: Annotated[str, typer.Argument(metavar="VM")],
+    vm: str,
     background_only: Annotated[
         bool, typer.Option("--background-only", help="Only what the policy moves by itself: no on-demand, no redirect.")
     ] = False,
@@ -29,7 +30,6 @@ def settle(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Bring over what is left, flush, verify, cut the link to the source."""
-    from qemu_esd import api
     from qemu_esd.cli.render_progress import display_for
     from qemu_esd.cli.render_status import guest_picture
 
@@ -38,7 +38,8 @@ def settle(
         seen = run(_settle(vm, background_only, release, display))
     except asyncio.CancelledError:
         words = f"stopped: {vm} runs where it did, and QEMU's own job goes on moving its data"
-        raise UnfinishedError(words, hint=api.command_to_go_on(vm, ())) from None
+        hint = f"qemu-esd settle {'--background-only ' if background_only else ''}{shlex.quote(vm)}"
+        raise UnfinishedError(words, hint=hint) from None
     finally:
         display.close()
     if as_json:

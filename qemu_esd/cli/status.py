@@ -12,7 +12,7 @@ from qemu_esd.cli.running import run
 
 
 def status(
-    vm: Annotated[str | None, typer.Argument(metavar="[VM]", help="One guest; all that are known otherwise.")] = None,
+    vm: Annotated[str | None, typer.Argument(help="One guest; all that are known otherwise.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Where guests run; per disk: policy, bytes here and on the source; link and background move."""

@@ -55,52 +55,44 @@ def tls_object(endpoint: Endpoint, role: str) -> Node | None:
     return {"qom-type": "tls-creds-psk", "id": id, "endpoint": role, "dir": endpoint.key_dir}
 
 
-def chain(name: str, layers: Chain) -> tuple[Node, ...]:
-    """A chain opened read-only, bottom first, the top under `name`.
-
-    Every format and backing is named, so that no header is trusted or probed; backings are references, because an
-    inline one is mixed with the name in the header, which in our overlays cannot be opened.
-    """
-    top, below = layers[0], layers[1:]
-    if isinstance(top, Link):
-        return (link(name, top),)
-    return (*_below(name, below), {**_image(name, top, file_node(top), below), "read-only": True})
-
-
-def _below(name: str, layers: Chain) -> tuple[Node, ...]:
-    return chain(_backing_name(name), layers) if layers else ()
-
-
-def _backing_name(name: str) -> str:
-    return f"{name}b"
-
-
 def file_node(image: Image) -> Node:
     """The protocol node of an image, with the cache mode that its last user had."""
     return {"driver": "file", "filename": image.path, "cache": {"direct": image.direct}}
 
 
 def fenced(name: str, layers: Chain, *, read_only: bool) -> tuple[Node, ...]:
-    """The chain opened by a path handler so that no other process on the host can write to its top image.
+    """A chain opened by a path handler, bottom first, the top under `name`: nobody else on the host writes to it then.
 
-    A plain open of a raw image takes no lock that keeps writers out (measured on 7.2): the filter below the format
+    Every format and backing is named, so that no header is trusted or probed; backings are references, because an
+    inline one is mixed with the name in the header, which in our overlays cannot be opened.
+    """
+    assert isinstance(layers[0], Image)
+    top, *below = (_layer(name, layers, depth) for depth in range(len(layers)))
+    return (*reversed(below), {**top, "read-only": read_only})
+
+
+def _layer(name: str, layers: Chain, depth: int) -> Node:
+    layer, own = layers[depth], _layer_name(name, depth)
+    if isinstance(layer, Link):
+        return link(own, layer)
+    node: Node = {"driver": layer.format, "node-name": own, "file": _fence(layer), "read-only": True}
+    if layer.format != "raw":
+        node["backing"] = _layer_name(name, depth + 1) if layers[depth + 1 :] else None
+    return node
+
+
+def _layer_name(name: str, depth: int) -> str:
+    """Numbered: node names end at 31 characters, and a chain may be deep."""
+    return f"{name}{depth or ''}"
+
+
+def _fence(image: Image) -> Node:
+    """A file that other processes cannot open to write.
+
+    A plain open of a raw image takes no lock that keeps writers out (measured on 7.2): this filter below the format
     does, by refusing to share the write permission. While the source QEMU runs, this open fails: that is the gate.
     """
-    top, below = layers[0], layers[1:]
-    assert isinstance(top, Image)
-    fence: Node = {
-        "driver": "blkdebug",
-        "image": file_node(top),
-        "unshare-child-perms": ["write", "resize"],
-    }
-    return (*_below(name, below), {**_image(name, top, fence, below), "read-only": read_only})
-
-
-def _image(name: str, image: Image, file: Node, below: Chain) -> Node:
-    node: Node = {"driver": image.format, "node-name": name, "file": file}
-    if image.format != "raw":
-        node["backing"] = _backing_name(name) if below else None
-    return node
+    return {"driver": "blkdebug", "image": file_node(image), "unshare-child-perms": ["write", "resize"]}
 
 
 def missing(name: str, size: int) -> Node:
@@ -108,7 +100,7 @@ def missing(name: str, size: int) -> Node:
     return {
         "driver": "blkdebug",
         "node-name": name,
-        "image": {"driver": "null-co", "size": size, "read-zeroes": True},
+        "image": {"driver": "null-co", "size": size},
         "inject-error": [{"event": "none", "iotype": "read", "errno": ENODATA}],
     }
 

@@ -51,7 +51,8 @@ def image_argv(members: Iterable[LinkMember], listen: Endpoint, monitor: str) ->
 
 def _argv(rows: Sequence[tuple[LinkMember, tuple[Node, ...], str]], listen: Endpoint, monitor: str) -> tuple[str, ...]:
     words = ["qemu-storage-daemon"]
-    words += ["--chardev", f"socket,id=control,path={monitor},server=on,wait=off", "--monitor", "chardev=control"]
+    socket = f"socket,id=control,path={_option(monitor)},server=on,wait=off"
+    words += ["--chardev", socket, "--monitor", "chardev=control"]
     for credentials in _credentials([member for member, _, _ in rows], listen):
         words += ["--object", json.dumps(credentials)]
     for member, below, name in rows:
@@ -79,7 +80,12 @@ def _listen(endpoint: Endpoint) -> str:
         case PlainTcp(address, port):
             return f"addr.type=inet,addr.host={address},addr.port={port},{limit}"
         case UnixPath(path):
-            return f"addr.type=unix,addr.path={path},{limit}"
+            return f"addr.type=unix,addr.path={_option(path)},{limit}"
+
+
+def _option(value: str) -> str:
+    """A value in a list of options: a comma in it is doubled."""
+    return value.replace(",", ",,")
 
 
 def export(member: LinkMember) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,7 +34,9 @@ async def open_host(name: str) -> AsyncIterator[Host]:
         async with open_configured(name) as host:
             yield host
     else:
-        async with open_target(name, lab_host.ssh_target(), lab.open_socket(lab_host)) as host:
+        # In a thread, because it blocks while there is no answer, and other hosts are asked meanwhile.
+        sock = await asyncio.to_thread(lab.open_socket, lab_host)
+        async with open_target(name, lab_host.ssh_target(), sock) as host:
             yield host
 
 

@@ -51,10 +51,12 @@ else
 fi
 """
 
-# A socket in the file system has no event in POSIX shell: look often, and see at once when the process has ended.
+# A socket has no event in POSIX shell: look often, and see at once when the process has ended. A socket that is in the
+# file system may be bound and not listen yet; the kernel's table tells (flag 00010000: it accepts connections).
 _AWAIT = r"""
 n=0
-until [ -S "$5" ]; do
+until awk -v path="$5" '$4 == "00010000" && substr($0, length($0) - length(path)) == " " path { found = 1 }
+    END { exit !found }' /proc/net/unix; do
     if [ -e exit ] && [ ! -e pid ]; then tail -n 5 log >&2; exit 1; fi
     n=$((n + 1)); if [ $n -gt "$6" ]; then echo "no socket $5 in time" >&2; tail -n 5 log >&2; exit 1; fi
     sleep 0.01

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shlex
 import socket
 import tempfile
@@ -39,12 +41,13 @@ class SshHost:
         self._connection = connection
         self._sockets = sockets
         self._forwards: dict[str, str] = {}
+        self._numbers = itertools.count()
 
     async def attempt(self, argv: Sequence[str], stdin: bytes = b"") -> Completed:
         # `exec sh -c` because the login shell may be anything; shlex quotes for it and for sh alike.
         command = "exec /bin/sh -c " + shlex.quote(shlex.join(argv))
         try:
-            done = await self._connection.run(command, input=stdin, encoding=None)
+            done = await self._connection.run(os.fsencode(command), input=stdin, encoding=None)
         except (asyncssh.Error, OSError) as error:
             raise HostError(f"the ssh connection broke: {error}", host=self.name) from error
         status = done.returncode if done.returncode is not None else 255
@@ -52,7 +55,7 @@ class SshHost:
 
     async def forward(self, path: str) -> str:
         if path not in self._forwards:
-            local = str(self._sockets / f"{len(self._forwards)}.sock")
+            local = str(self._sockets / f"{next(self._numbers)}.sock")
             try:
                 await self._connection.forward_local_path(local, path)
             except (asyncssh.Error, OSError) as error:
@@ -127,9 +130,9 @@ async def _opened(name: str, connecting: object) -> AsyncIterator[SshHost]:
             ) from error
         except (TimeoutError, asyncssh.Error, OSError) as error:
             raise HostError(
-                f"cannot be reached: {error or 'no answer'}",
+                f"cannot be reached: {str(error) or 'no answer'}",
                 host=name,
-                hint=f"try: ssh -- {shlex.quote(name)} true",
+                hint=f"ssh -- {shlex.quote(name)} true",
             ) from error
         async with connection:
             yield SshHost(name, connection, Path(folder))

@@ -129,6 +129,7 @@ async def _disk(
         chain=known.chain if known else _chain(session.host, use.name, process.cwd, inserted),
         data=known.data if known and known.handler else min(size, _allocated(inserted["image"])),
         corrupt=_is_corrupt(inserted["image"]),
+        read_errors=facts.read_errors,
     )
 
 
@@ -173,6 +174,7 @@ class _DeviceFacts:
     logical_block: int
     serial: str | None
     wwn: str | None
+    read_errors: str
 
 
 async def _device_facts(session: Session, qdev: str) -> _DeviceFacts:
@@ -188,6 +190,7 @@ async def _device_facts(session: Session, qdev: str) -> _DeviceFacts:
         logical_block=int(await get("logical_block_size") or 512),
         serial=await get("serial") or None,
         wwn=f"{wwn:016x}" if wwn else None,
+        read_errors=str(await get("rerror") or "auto"),
     )
 
 

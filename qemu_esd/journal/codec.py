@@ -34,14 +34,15 @@ class RecordError(EsdError):
 
 def dump(value: object, kind: Any = None) -> str:
     """One line of JSON. `kind` names the union that `value` is read back as."""
-    return json.dumps(_CONVERTER.unstructure(value, unstructure_as=kind or type(value)), ensure_ascii=False)
+    # ASCII only: a command line may hold bytes that are no UTF-8, and those come back only from an escape.
+    return json.dumps(_CONVERTER.unstructure(value, unstructure_as=kind or type(value)))
 
 
 def load(text: str | bytes, kind: type[T]) -> T:
     """The record in `text`; raises RecordError."""
     try:
         return _CONVERTER.structure(json.loads(text), kind)
-    except (ValueError, TypeError, KeyError, BaseValidationError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, BaseValidationError) as error:
         raise RecordError(f"cannot read a {_name(kind)}: {error}") from error
 
 

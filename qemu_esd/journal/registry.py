@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from qemu_esd.journal import codec
 from qemu_esd.journal.store import home
 from qemu_esd.model.host import vm_key
 
@@ -36,23 +36,29 @@ def remember(name: str, host: str) -> None:
 def _write(known: Known) -> None:
     path = _folder() / f"{vm_key(known.name)}.json"
     fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(known)), encoding="utf-8")
+    fresh.write_text(codec.dump(known), encoding="utf-8")
     fresh.replace(path)
 
 
 def forget(name: str) -> None:
+    """The guest is nobody's concern any more. Forgotten already is fine."""
     (_folder() / f"{vm_key(name)}.json").unlink(missing_ok=True)
 
 
 def find(name: str) -> Known | None:
+    """The guest, or None if it was never seen here. Raises RecordError for a damaged file."""
     path = _folder() / f"{vm_key(name)}.json"
     return _read(path) if path.exists() else None
 
 
 def everything() -> Iterable[Known]:
+    """All guests, by name. Raises RecordError for a damaged file."""
     return [_read(path) for path in sorted(_folder().glob("*.json"))]
 
 
 def _read(path: Path) -> Known:
-    row = json.loads(path.read_text(encoding="utf-8"))
-    return Known(row["name"], tuple(row["hosts"]))
+    try:
+        return codec.load(path.read_bytes(), Known)
+    except codec.RecordError as error:
+        hint = f"rm {path}, then name the guest's host once with --from or --host"
+        raise codec.RecordError(error.what, hint=hint) from error

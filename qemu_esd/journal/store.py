@@ -41,9 +41,12 @@ class Story:
 
 
 def tell(entries: tuple[Entry, ...]) -> Story:
-    """Fold a journal's entries. The first is Planned."""
-    first = entries[0]
-    assert isinstance(first, Planned)
+    """Fold a journal's entries. Raises RecordError where the first is not the plan: nothing was begun."""
+    match entries:
+        case (Planned(plan), *_):
+            pass
+        case _:
+            raise codec.RecordError("there is no plan in this journal: its migration was never begun")
     state, held = State.PLANNED, list[Resource]()
     for entry in entries:
         match entry:
@@ -56,7 +59,7 @@ def tell(entries: tuple[Entry, ...]) -> Story:
                 held.append(resource)
             case Released(resource) if resource in held:
                 held.remove(resource)
-    return Story(first.plan, state, tuple(held), entries)
+    return Story(plan, state, tuple(held), entries)
 
 
 class Journal:
@@ -69,7 +72,7 @@ class Journal:
     def append(self, entry: Entry) -> None:
         """Write one line and force it to the disk."""
         line = {"time": time.time(), "entry": json.loads(codec.dump(entry, Entry))}
-        self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._stream.write(json.dumps(line) + "\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._entries.append(entry)
@@ -147,7 +150,7 @@ def all_ids() -> tuple[str, ...]:
 def newest_of(vm: str) -> Story | None:
     """The latest migration of a guest that was begun here. A journal that cannot be read is nobody's."""
     for id in reversed(all_ids()):
-        with suppress(codec.RecordError, FileNotFoundError, IndexError):
+        with suppress(codec.RecordError, FileNotFoundError):
             story = read(id)
             if story.plan.vm == vm:
                 return story

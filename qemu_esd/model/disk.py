@@ -76,7 +76,8 @@ class Disk:
     `id` is what the user calls it; `qdev` QEMU's path of the device; `drive` the drive id or node name that the
     command line uses; `node` the node under the device now; `overlay` the topmost node that holds data (below a
     copy-on-read filter); `size` and `data` in bytes, the latter what a copy has to move at most; `driver` the device
-    model; `corrupt` is QEMU's word about the image.
+    model; `corrupt` is QEMU's word about the image, `read_errors` what the device does when
+    a read fails (rerror: stop, report, auto …; fixed when the device is made).
     """
 
     id: str
@@ -92,3 +93,4 @@ class Disk:
     chain: Chain
     data: int
     corrupt: bool = False
+    read_errors: str = "auto"

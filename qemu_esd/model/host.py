@@ -14,7 +14,9 @@ def vm_key(name: str) -> str:
     if _PLAIN.fullmatch(name):
         return name
     readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:20]
-    return f"{readable or 'vm'}.{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    # A name out of a command line may hold bytes that are no UTF-8.
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:12]
+    return f"{readable or 'vm'}.{digest}"
 
 
 @dataclass(frozen=True)

@@ -22,4 +22,4 @@ def suid_of(vm: str, disk: str, *, serial: str | None = None, wwn: str | None = 
 
 
 def _digest(text: str) -> str:
-    return "esd" + hashlib.sha256(text.encode()).hexdigest()[:16]
+    return "esd" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]

@@ -20,7 +20,7 @@ async def change(station: Station, disk: DiskRecord, handler: Handler) -> Statio
 
     Raises RefusedError where that makes no sense: nothing is absent, there is no local space, or no source any more.
     """
-    _check(station, disk)
+    _check(station, disk, handler)
     if disk.handler is handler:
         return station
     await mover.end_mirror(station.qemu, disk.suid)
@@ -34,7 +34,7 @@ async def change(station: Station, disk: DiskRecord, handler: Handler) -> Statio
     return await station.rewrite(with_disk(station.record, replace(disk, handler=handler)))
 
 
-def _check(station: Station, disk: DiskRecord) -> None:
+def _check(station: Station, disk: DiskRecord, handler: Handler) -> None:
     host, name = station.host.name, station.record.name
     if link_of(disk.chain) is None:
         what = f"the link of {disk.id} to its source is cut" if disk.handler else f"every block of {disk.id} is here"
@@ -42,6 +42,10 @@ def _check(station: Station, disk: DiskRecord) -> None:
     if not images(disk.chain):
         hint = f"migrate {name} on to a host with space"
         raise RefusedError(f"{disk.id} has no local space, so it stays redirected", host=host, hint=hint)
+    if handler is Handler.MISS and station.disk(disk).read_errors == "stop":
+        # The guest would be paused at its first miss: what a device does on errors is fixed when it is made.
+        hint = f"migrate it on with --disk-policy {disk.id}=miss"
+        raise RefusedError(f"{disk.id} stops the guest when a read fails, so no read may miss", host=host, hint=hint)
 
 
 async def _fail_reads(station: Station, disk: DiskRecord) -> None:
@@ -69,7 +73,11 @@ async def _drop(station: Station, node: str) -> None:
 
 
 async def _rebase(station: Station, disk: DiskRecord, backing: str) -> None:
-    """Another backing under the lowest overlay, running; its file and everything else stay."""
+    """Another backing under the lowest overlay, running; its file and everything else stay.
+
+    QEMU makes an overlay read-only when another is put above it, and a reopen must say the same.
+    """
     lowest = images(disk.chain)[-1]
     node = overlays.overlay(disk.suid, lowest, backing)
-    await blockdev.reopen(station.qemu, {**node, "file": names.file(disk.suid)})
+    options = {**node, "file": names.file(disk.suid), "read-only": disk.level > 0}
+    await blockdev.reopen(station.qemu, options)

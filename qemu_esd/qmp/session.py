@@ -13,7 +13,8 @@ from qemu.qmp import ConnectError, EventListener, ExecInterruptedError, ExecuteE
 from qemu_esd.errors import MonitorBusyError, QemuError, QemuGoneError, TimedOutError
 from qemu_esd.hosts.base import Host
 
-GREETING_SECONDS = 5.0
+# A busy QEMU takes a while to notice that its former client has gone.
+GREETING_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
 
 # The library logs a lost peer as an error; here that is an exception with a host's name in it.

@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from qemu_esd.errors import EsdError, RefusedError
+from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.units import parse_rate
 from tests.bench import plot, switchover, table
 from tests.bench.outcome import Results, from_plain, to_plain
@@ -28,6 +28,8 @@ WAYS = (switchover.ON_DEMAND, switchover.PRE_COPY)
 
 def main() -> int:
     words = _words()
+    for name in set(words.name) - set(BENCHES):
+        raise UsageError(f"there is no benchmark {name!r}", hint=f"there is {', '.join(BENCHES)}")
     if os.geteuid() != 0:
         raise RefusedError("a benchmark needs a lab, and a lab needs root", hint="python3 tasks.py bench")
     earlier = from_plain(json.loads(words.compare.read_text())) if words.compare else None
@@ -44,11 +46,11 @@ def main() -> int:
 
 def _words() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure, side by side.")
-    parser.add_argument("name", nargs="*", choices=[*BENCHES, []], metavar="NAME", help=", ".join(BENCHES))
+    parser.add_argument("name", nargs="*", metavar="NAME", help=", ".join(BENCHES))
     parser.add_argument("--runs", type=int, help="how often each migration is made (default 3; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="small disks, once: to see that it works")
     parser.add_argument("--disk", action="append", metavar="SIZE[:DATA]", help="this row instead, as in 1T:256M")
-    parser.add_argument("--bound", type=float, default=60.0, help="seconds for one migration (default 60)")
+    parser.add_argument("--bound", type=float, default=180.0, help="seconds for one migration (default 180)")
     parser.add_argument("--rate", type=parse_rate, help="limit of the link, each way, as in 1gbit (default: none)")
     parser.add_argument("--compare", type=Path, help="JSON of an earlier run")
     parser.add_argument("--keep", action="store_true", help="also into docs/figures/")

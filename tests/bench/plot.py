@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pygal  # type: ignore[import-untyped]
-from pygal.style import LightStyle  # type: ignore[import-untyped]
+from pygal.style import Style  # type: ignore[import-untyped]
 
 from tests.bench.outcome import Results, measured
 
@@ -14,28 +14,58 @@ PICTURES = {
     "running": ("Seconds until the guest runs on the target (logarithmic)", 1000),
     "downtime": ("Milliseconds of downtime", 1),
 }
+# A logarithmic axis has no zero: this is where its bars begin, for every way alike.
+AXIS_BEGINS = 0.1
+
+_STYLE = Style(
+    background="white",
+    plot_background="white",
+    foreground="#333333",
+    foreground_strong="#000000",
+    foreground_subtle="#bbbbbb",
+    colors=("#1b6ca8", "#d98032"),
+    opacity="1",
+    font_family="sans-serif",
+    label_font_size=12,
+    value_font_size=13,
+    value_colors=("#ffffff", "#000000"),
+)
 
 
 def draw(results: Results, measure: str, ways: tuple[str, ...]) -> bytes:
-    """Medians as bars, one group per row. A way that did not arrive has a hollow bar as high as its bound."""
+    """Medians as bars, one group per row. A way that did not arrive has a pale bar as high as its bound."""
     title, unit = PICTURES[measure]
+    rows = {row: [_bar(results, row, way, measure, unit) for way in ways] for row in results.rows()}
     chart = pygal.Bar(
         title=title,
-        logarithmic=measure == "running",
         print_values=True,
         legend_at_bottom=True,
-        width=900,
+        truncate_label=-1,
+        width=960,
         height=420,
-        style=LightStyle,
-        # A picture: no script, and the same bytes from the same results.
+        style=_STYLE,
+        # A picture: no script of somebody's.
         js=[],
-        no_prefix=True,
-        formatter=lambda value: f"{value:.1f}" if value < 10 else f"{value:.0f}",
+        formatter=_written,
+        **(_logarithmic(rows) if measure == "running" else {}),
     )
-    chart.x_labels = results.rows()
-    for way in ways:
-        chart.add(way, [_bar(results, row, way, measure, unit) for row in results.rows()])
+    # Else a random one: the same results must give the same picture.
+    chart.uuid = f"{results.bench}-{measure}"
+    chart.x_labels = list(rows)
+    for number, way in enumerate(ways):
+        chart.add(way, [bars[number] for bars in rows.values()])
     return bytes(chart.render())
+
+
+def _written(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def _logarithmic(rows: dict[str, list[Any]]) -> dict[str, Any]:
+    values = [bar["value"] if isinstance(bar, dict) else bar for bars in rows.values() for bar in bars]
+    highest = max((value for value in values if value is not None), default=1.0) * 1.5
+    labels = [label for label in (0.1, 0.3, 1, 3, 10, 30, 100, 300) if label <= highest]
+    return {"logarithmic": True, "range": (AXIS_BEGINS, highest), "zero": AXIS_BEGINS, "y_labels": labels}
 
 
 def _bar(results: Results, row: str, way: str, measure: str, unit: float) -> Any:
@@ -46,4 +76,4 @@ def _bar(results: Results, row: str, way: str, measure: str, unit: float) -> Any
     if measure != "running" or not any(sample.unfinished for sample in samples):
         return None
     bound = results.facts["bound_s"]
-    return {"value": bound, "formatter": lambda value: f"> {value:.0f}", "style": "fill-opacity: 0.15"}
+    return {"value": bound, "formatter": lambda value: f"> {value:.0f}", "style": "fill-opacity: 0.3"}

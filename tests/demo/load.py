@@ -9,13 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from images import pattern
-from images.build import build
+from images.build import DEFAULT_CACHE
 from images.console import STATUS, LoadLine, parse
 from images.pattern import MIB
-from tests.demo.stage import BrokenPromiseError, Stage, typing
+from tests.demo.commands import Terminal, console_of
+from tests.demo.stage import BrokenPromiseError, Stage
 
 VM = "vm1"
-LOAD = "esd.mode=verify esd.rate=200 esd.area=32M esd.disk=vda:seed=7,fill=holes esd.disk=vdb:seed=9,fill=sparse"
+LOAD = (
+    "esd.mode=verify esd.rate=100 esd.mix=45/50/5 esd.area=16M esd.spread=0 "
+    "esd.disk=vda:seed=7,fill=holes esd.disk=vdb:seed=9,fill=holes"
+)
 WAIT_SECONDS = 90.0
 POLL_SECONDS = 0.5
 
@@ -23,7 +27,7 @@ POLL_SECONDS = 0.5
 def make_disks(srv: Path) -> None:
     """In what hostA sees as /srv: a raw image, and a qcow2 image over a backing file that holds its data."""
     pattern.fill(srv / "system.img", 512 * MIB, seed=7, fill="holes")
-    pattern.fill(srv / "base.img", 1024 * MIB, seed=9, fill="sparse")
+    pattern.fill(srv / "base.img", 256 * MIB, seed=9, fill="holes")
     _qemu_img("convert", "-f", "raw", "-O", "qcow2", str(srv / "base.img"), str(srv / "base.qcow2"))
     _qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", str(srv / "data.qcow2"))
     (srv / "base.img").unlink()
@@ -35,10 +39,9 @@ def _qemu_img(*words: str) -> None:
 
 def put_kernel(*folders: Path) -> None:
     """Kernel and initrd, where each host sees them: the checkout may lie in a folder that a host has its own of."""
-    image = build()
     for folder in folders:
-        shutil.copyfile(image.kernel, folder / "vmlinuz")
-        shutil.copyfile(image.initrd, folder / "initrd")
+        for name in ("vmlinuz", "initrd"):
+            shutil.copyfile(DEFAULT_CACHE / name, folder / name)
 
 
 def lines(stage: Stage) -> list[LoadLine]:
@@ -72,17 +75,19 @@ def _after(line: LoadLine, operations: int) -> LoadLine | None:
     return line if line.number("ops") >= operations else None
 
 
-def tell(stage: Stage, command: str) -> LoadLine:
-    """Give the load a command; its answer."""
-    word = command.split()[0]
-    before = len(_answers(lines(stage), word))
-    with typing(VM, command):
-        return wait_for(stage, f"an answer to {command!r}", lambda said: _at(_answers(said, word), before))
+def tell(command: str) -> LoadLine:
+    """Give the load a command on its console; its answer."""
+    with console_of(VM) as console:
+        # What is typed before the terminal is the console is thrown away.
+        _heard(console, STATUS)
+        console.type(f"{command}\n".encode())
+        return _heard(console, command.split()[0])
 
 
-def _answers(said: list[LoadLine], word: str) -> list[LoadLine]:
-    return [line for line in said if line.word == word]
-
-
-def _at(answers: list[LoadLine], number: int) -> LoadLine | None:
-    return answers[number] if len(answers) > number else None
+def _heard(console: Terminal, word: str) -> LoadLine:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (text := console.line(deadline - time.monotonic())) is not None:
+        line = parse(text)
+        if line is not None and line.word == word:
+            return line
+    raise BrokenPromiseError(f"no {word} on the console of {VM} within {WAIT_SECONDS:.0f} s")

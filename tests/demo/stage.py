@@ -12,16 +12,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from qemu_esd.hosts.lab.state import lab_data, lab_root
-
-PROGRAM = Path(sys.executable).with_name("qemu-esd")
-UNDO_SECONDS = 60.0
+from tests.demo.commands import hear_nothing, started
 
 
 class BrokenPromiseError(Exception):
@@ -49,13 +46,13 @@ class Stage:
     def show(self, *words: str) -> None:
         """Run a command of ours as a user would, and show it with its output."""
         self._console.print(Text(f"$ qemu-esd {shlex.join(words)}", style="bold"))
-        with _command(words) as child:
+        with started(words) as child:
             pass
         self._check(words, child.returncode)
 
     def ask(self, *words: str) -> str:
         """Run a command of ours for what it prints."""
-        with _command(words, stdout=subprocess.PIPE, text=True) as child:
+        with started(words, stdout=subprocess.PIPE, text=True) as child:
             told, _ = child.communicate()
         self._check(words, child.returncode)
         return str(told)
@@ -66,47 +63,6 @@ class Stage:
     def _check(self, words: tuple[str, ...], status: int) -> None:
         if status != 0:
             raise BrokenPromiseError(f"qemu-esd {shlex.join(words)} ended with status {status}")
-
-
-@contextmanager
-def _command(words: tuple[str, ...], **more: Any) -> Iterator[subprocess.Popen[Any]]:
-    """A command of ours. When we are interrupted so is it, and it gets the time to undo what it has begun."""
-    child = subprocess.Popen((str(PROGRAM), *words), **{"stdin": subprocess.DEVNULL, **more})
-    try:
-        yield child
-        child.wait()
-    except BaseException as error:
-        _hear_nothing()
-        # Ctrl-C reaches every process of the terminal by itself, and twice would be a hurry.
-        if not isinstance(error, KeyboardInterrupt):
-            child.send_signal(signal.SIGINT)
-        _wait_or_kill(child)
-        raise
-
-
-def _wait_or_kill(child: subprocess.Popen[Any]) -> None:
-    try:
-        child.wait(UNDO_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-
-
-def _hear_nothing() -> None:
-    """From here on it is only the way down, which nothing may cut short."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-@contextmanager
-def typing(vm: str, line: str) -> Iterator[None]:
-    """Type a line on the guest's console; the connection stays open, so that all of it arrives."""
-    with _command(("vm", "console", vm), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as child:
-        assert child.stdin is not None
-        child.stdin.write(f"{line}\n")
-        child.stdin.flush()
-        yield
-        child.stdin.close()
 
 
 @contextmanager
@@ -121,7 +77,7 @@ def opened() -> Iterator[Stage]:
         try:
             yield stage
         finally:
-            _hear_nothing()
+            hear_nothing()
             _take_down(stage)
 
 

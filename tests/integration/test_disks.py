@@ -20,7 +20,7 @@ DRIVES = (
     Drive("vda", 11, size=8 * MIB + 5 * SECTOR, serial="SN.of-the_first"),
     Drive("vdb", 12, "b.qcow2", size=8 * MIB + 4096 * 3, words="block=4096", chain=2),
     # Nothing on it, and smaller than one cluster altogether.
-    Drive("vdc", 13, size=3 * SECTOR, fill="none"),
+    Drive("vdc", 13, size=3 * SECTOR, fill="none", words="cache=writeback"),
     Drive("vdd", 14, "d.qcow2", size=16 * MIB, fill="none"),
     Drive("vde", 15, size=64 * MIB, fill="sparse", words="cache=writeback"),
     Drive("sda", 16, "s.qcow2", size=8 * MIB, words="bus=scsi,wwn=0x5000c500a1b2c3d4"),
@@ -33,7 +33,7 @@ CHOSEN = {"vda": Handler.BACKGROUND, "vdb": Handler.REDIRECT, "sda": Handler.BAC
 async def test_all_kinds_at_once(fleet: Fleet, tmp_path: Path) -> None:
     guest = await fleet.boot(*DRIVES, load="esd.mode=verify esd.rate=200 esd.area=256k")
     seen = await guest.disks()
-    assert [row["size"] for row in seen.values()] == [str(drive.size) for drive in DRIVES]
+    assert {name: int(row["size"]) for name, row in seen.items()} == {drive.id: drive.size for drive in DRIVES}
 
     told = await guest.migrate(fleet.b, Handler.ON_DEMAND, disk_handlers=CHOSEN)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from qemu_esd.nbd import Extent, NbdProtocolError, Range
 from qemu_esd.nbd.extents import clip, merge
 from qemu_esd.nbd.spread import spread
-from qemu_esd.nbd.walk import MAX_REQUEST, reached, segments, walk
+from qemu_esd.nbd.walk import FIRST_REQUEST, MAX_REQUEST, MIN_REQUEST, SLOW_SECONDS, Pace, reached, walk
 
 unhurried = settings(deadline=None)  # a busy machine is no failure
 GIB = 1 << 30
@@ -46,13 +45,38 @@ def test_answers_of_any_length_add_up_to_the_map(data: st.DataObject, disk: list
         assert found[name] == merge(part for part in extents if part.offset >= whole.offset)
 
 
-@pytest.mark.parametrize("size", [1, MAX_REQUEST, MAX_REQUEST + 512, 1 << 40])
-def test_segments_are_as_large_as_the_protocol_allows(size: int) -> None:
-    found = list(segments(Range(0, size)))
-    assert sum(part.length for part in found) == size
-    assert all(before.end == after.offset for before, after in pairwise(found))
-    assert len(found) == -(-size // MAX_REQUEST)
-    assert all(0 < part.length < 4 * GIB and part.offset % (1 << 16) == 0 for part in found)
+async def lengths(seconds: float, count: int) -> list[int]:
+    """How much the first `count` requests ask about when each answer takes `seconds`."""
+    asked: list[int] = []
+
+    async def ask(offset: int, length: int) -> Mapping[str, Sequence[Extent]]:
+        asked.append(length)
+        await asyncio.sleep(seconds)
+        return {"a": [Extent(offset, length, 0)]}
+
+    await walk(ask, ["a"], Range(0, FIRST_REQUEST * count), BLOCK)
+    return asked[:count]
+
+
+async def test_slow_answers_make_requests_shorter_so_that_nobody_waits_for_one_for_long() -> None:
+    found = await lengths(2 * SLOW_SECONDS, 4)
+    assert found == [FIRST_REQUEST, FIRST_REQUEST // 2, FIRST_REQUEST // 4, FIRST_REQUEST // 8]
+
+
+@given(answers=st.lists(st.floats(0, 10), max_size=40))
+def test_a_request_stays_within_what_is_useful_and_what_the_protocol_carries(answers: list[float]) -> None:
+    pace = Pace()
+    for seconds in answers:
+        pace = pace.after(seconds)
+        assert MIN_REQUEST <= pace.length <= MAX_REQUEST and pace.length % (1 << 16) == 0
+        assert pace.length < 4 * GIB
+
+
+def test_quick_answers_make_requests_as_long_as_they_can_be() -> None:
+    pace = Pace()
+    for _ in range(10):
+        pace = pace.after(0)
+    assert pace.length == MAX_REQUEST
 
 
 def test_an_answer_within_the_first_block_is_no_progress() -> None:

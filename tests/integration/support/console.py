@@ -61,9 +61,12 @@ class Console:
                 self.lines.append(line)
                 if line.word == word:
                     return line
-            last = [f"{line.word} {dict(line.values)}" for line in self.lines[-3:]]
-            assert time.monotonic() < deadline, f"no {word!r} in {seconds:g} s; last: {last}, rest: {self._rest!r}"
+            assert time.monotonic() < deadline, f"no {word!r} in {seconds:g} s; it said: {self._last_words()}"
             await asyncio.sleep(POLL_SECONDS)
+
+    def _last_words(self) -> str:
+        assert self._file is not None
+        return self._file.read_bytes()[-1500:].decode(errors="replace")
 
 
 @asynccontextmanager

@@ -1,0 +1,88 @@
+"""Signals: one orderly cancellation, whatever else comes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+# Puts things in order for as long as the test wants it to: until a line comes.
+PROGRAM = """
+import asyncio, sys
+from qemu_esd.cli.running import run
+
+async def work():
+    print("at work", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("putting in order", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        print("in order", flush=True)
+
+try:
+    run(work())
+except asyncio.CancelledError:
+    sys.stdin.readline()
+    print("told", flush=True)
+"""
+
+
+def _start(*before: str) -> subprocess.Popen[str]:
+    argv = [*before, sys.executable, "-c", PROGRAM]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def _expect(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{line}\n"
+
+
+def _press_enter(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_break_off_what_the_first_began(number: signal.Signals) -> None:
+    process = _start()
+    try:
+        _expect(process, "at work")
+        process.send_signal(number)
+        _expect(process, "putting in order")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.readline() == "stopping already: this puts things in order first\n"
+        _press_enter(process)
+        _expect(process, "in order")
+        # The loop is gone now, and its handlers with it.
+        process.send_signal(number)
+        _press_enter(process)
+        _expect(process, "told")
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    process = _start("nohup")
+    try:
+        _expect(process, "at work")
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _expect(process, "putting in order")
+        assert process.stderr is not None
+        _press_enter(process)
+        _expect(process, "in order")
+        _press_enter(process)
+        _, words = process.communicate(timeout=30)
+        # Had the first signal counted, the second would have been told that it comes too late.
+        assert "stopping already" not in words
+    finally:
+        process.kill()
+        process.communicate()
