@@ -45,13 +45,16 @@ class SshHost:
 
     async def attempt(self, argv: Sequence[str], stdin: bytes = b"") -> Completed:
         # `exec sh -c` because the login shell may be anything; shlex quotes for it and for sh alike.
-        command = "exec /bin/sh -c " + shlex.quote(shlex.join(argv))
+        command = os.fsencode("exec /bin/sh -c " + shlex.quote("exec " + shlex.join(argv)))
+        # Empty input would be none at all, and a program that reads it would wait for ever.
+        source = asyncssh.PIPE if stdin else asyncssh.DEVNULL
         try:
-            done = await self._connection.run(os.fsencode(command), input=stdin, encoding=None)
+            done = await self._connection.run(command, stdin=source, input=stdin or None, encoding=None)
         except (asyncssh.Error, OSError) as error:
             raise HostError(f"the ssh connection broke: {error}", host=self.name) from error
-        status = done.returncode if done.returncode is not None else 255
-        return Completed(status, _bytes(done.stdout), _bytes(done.stderr).decode(errors="replace"))
+        if done.returncode is None:
+            raise HostError(f"the ssh connection broke while {argv[0]} ran", host=self.name)
+        return Completed(done.returncode, _bytes(done.stdout), _bytes(done.stderr).decode(errors="replace"))
 
     async def forward(self, path: str) -> str:
         if path not in self._forwards:
@@ -82,8 +85,10 @@ def _bytes(output: object) -> bytes:
 
 @asynccontextmanager
 async def open_configured(name: str) -> AsyncIterator[SshHost]:
-    """A host as `ssh NAME` reaches it: the user's configuration, keys, agent and known hosts."""
-    async with _opened(name, asyncssh.connect(name, **_KEEPALIVE)) as host:
+    """A host as `ssh NAME` reaches it: the user's configuration, keys, agent and known hosts; NAME may be USER@HOST."""
+    user, _, address = name.rpartition("@")
+    words = {"username": user} if user else {}
+    async with _opened(name, asyncssh.connect(address, **words, **_KEEPALIVE)) as host:
         yield host
 
 

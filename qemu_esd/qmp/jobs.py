@@ -52,6 +52,9 @@ async def start_mirror(session: Session, id: str, device: str, target: str, spee
         sync="full",
         speed=speed,
         buf_size=MIRROR_BUFFER,
+        # What the guest writes is local already: told to the sink at once, it is not read a second time, and the
+        # job ends after one pass however fast the guest writes.
+        copy_mode="write-blocking",
         on_source_error="report",
         on_target_error="report",
         auto_dismiss=False,

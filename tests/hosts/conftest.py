@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.local import LocalHost
@@ -19,9 +20,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(params=["local", "ssh"])
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=["local", "ssh"])
 async def host(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
-    """This machine, reached in either way."""
+    """This machine, reached in either way. One connection for all tests: they run in the loop of the session."""
     if request.param == "local":
         yield LocalHost()
         return

@@ -64,6 +64,8 @@ def serving(folder: Path) -> Iterator[Server]:
         "StrictModes": "no",
         "PidFile": "none",
         "UsePAM": "no",
+        # Whatever the start-up files of the user do, they take their time.
+        "SetEnv": f"HOME={folder}",
     }
     config = folder / "sshd_config"
     config.write_text("".join(f"{name} {value}\n" for name, value in words.items()))

@@ -8,12 +8,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qemu_esd.errors import CommandFailedError, HostError
 from qemu_esd.hosts.base import Host, open_unix, run, shell
 from qemu_esd.hosts.local import LocalHost
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HOSTILE = (
     *("", " ", "two words", "-n", "--", "-rf /", "'", '"', "`id`", "$(id)", "$HOME", "${x:-y}", "\\", "\\n", "a\nb"),
@@ -35,13 +37,13 @@ async def test_hostile_words_arrive_as_they_are(host: Host) -> None:
 
 
 @given(args=words)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_words_arrive_as_they_are(args: list[str]) -> None:
-    assert asyncio.run(shown(LocalHost(), *args)) == args
+@settings(max_examples=20, deadline=None)
+async def test_any_words_arrive_as_they_are(host: Host, args: list[str]) -> None:
+    assert await shown(host, *args) == args
 
 
-async def test_any_words_arrive_by_ssh_too(host: Host) -> None:
-    """All characters that a shell could take for its own, alone and in the middle of a word."""
+async def test_every_character_arrives_as_it_is(host: Host) -> None:
+    """Those that a shell could take for its own among them, alone and in the middle of a word."""
     every = [chr(code) for code in range(1, 128)]
     every += [f"a{character}b" for character in every]
     assert await shown(host, *every) == every

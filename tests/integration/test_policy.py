@@ -106,7 +106,7 @@ async def test_background_and_out_of_it_again(fleet: Fleet) -> None:
 
     await api.change_policy("vm1", None, BACKGROUND, "hostB")
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while (await api.look_at_guests("vm1"))[0].upstream:
             await asyncio.sleep(0.5)
     await guest.is_well()
@@ -117,7 +117,7 @@ async def test_background_and_out_of_it_again(fleet: Fleet) -> None:
 
 async def moving(guest: Guest) -> None:
     """Return when a background job has brought something."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while not ((seen := (await api.look_at_guests("vm1"))[0]).job and seen.job.done):
             await asyncio.sleep(0.2)
 
