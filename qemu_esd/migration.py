@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from qemu_esd.errors import EsdError, RefusedError, RolledBackError, UnfinishedError
+from qemu_esd.errors import EsdError, HostError, RefusedError, RolledBackError, UnfinishedError
 from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
@@ -54,11 +54,20 @@ async def _until_commit(ctx: Context) -> None:
 
 
 async def _undo(ctx: Context, error: BaseException) -> None:
-    await hold.roll_back(ctx)
+    failures = await hold.roll_back(ctx)
+    plan = ctx.plan
+    if failures:
+        what = f"{error}; not all could be undone ({failures[0]}): see whether {plan.vm} runs on {plan.source.host}"
+        raise EsdError(what, hint=f"qemu-esd status {plan.vm}; docs/recovery.md names what may be left") from error
     ctx.enter(State.ROLLED_BACK)
-    if isinstance(error, EsdError) and not isinstance(error, RefusedError):
-        what = f"{error}; {ctx.plan.vm} runs on {ctx.plan.source.host} as before"
+    if isinstance(error, EsdError) and not _refuses(error):
+        what = f"{error}; {plan.vm} runs on {plan.source.host} as before"
         raise RolledBackError(what, hint=error.hint or "mend the cause, then migrate again") from error
+
+
+def _refuses(error: EsdError) -> bool:
+    """Whether the first step already found that it must not be done. A host that was lost on the way is no refusal."""
+    return isinstance(error, RefusedError) and not isinstance(error, HostError)
 
 
 def _unfinished(ctx: Context, error: EsdError) -> UnfinishedError:
@@ -75,7 +84,7 @@ async def _arrived(ctx: Context) -> Station:
 
 
 async def finish(ctx: Context, station: Station) -> Station:
-    """What the policy moves by itself: background disks are settled; when only miss disks are left, nobody is needed."""
+    """What the policy moves by itself: background disks settle; when only miss disks are left, nobody is needed."""
 
     def on_bytes(name: str, done: int, total: int) -> None:
         ctx.report(Progress(name, done, total))

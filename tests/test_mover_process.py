@@ -20,7 +20,7 @@ from qemu_esd.mover_process import Mover
 from tests.support.samples import plan
 
 # Stands for a settle that goes on: ends at SIGTERM, once it is let. It inherits a mask that keeps the signal waiting.
-PATIENT = "import signal, sys; open(sys.argv[1]).read(1); signal.sigwait([signal.SIGTERM])"
+PATIENT = "import signal, sys; open(sys.argv[1], 'rb', 0).read(1); signal.sigwait([signal.SIGTERM])"
 
 
 @pytest.fixture(autouse=True)

@@ -10,19 +10,23 @@ umask 077
 mkdir -p -- "$HOME/.ssh"
 f=$HOME/.ssh/authorized_keys
 touch -- "$f"
-if grep -qF -- "$2" "$f"; then exit 0; fi
+if grep -q -- " $2\$" "$f"; then exit 0; fi
 if [ -s "$f" ] && [ -n "$(tail -c 1 -- "$f")" ]; then echo >>"$f"; fi
 printf '%s\n' "$1" >>"$f"
 """
 
+# The file is the user's way in: it is replaced in one step, and only by a whole one. It may be a link, and stays it.
 _WITHDRAW = r"""
 set -e
 umask 077
-f=$HOME/.ssh/authorized_keys
-if [ -e "$f" ] && grep -qF -- "$1" "$f"; then
-    grep -vF -- "$1" "$f" >"$f.qemu-esd" || true
-    cat -- "$f.qemu-esd" >"$f"
-    rm -f -- "$f.qemu-esd"
+[ -e "$HOME/.ssh/authorized_keys" ] || exit 0
+f=$(readlink -f -- "$HOME/.ssh/authorized_keys")
+if grep -q -- " $1\$" "$f"; then
+    trap 'rm -f -- "$f.qemu-esd"' EXIT
+    cp -pT -- "$f" "$f.qemu-esd"
+    grep -v -- " $1\$" "$f" >"$f.qemu-esd" || [ $? = 1 ]
+    sync -- "$f.qemu-esd"
+    mv -fT -- "$f.qemu-esd" "$f"
 fi
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qemu_esd.errors import QemuError, QemuGoneError
+from qemu_esd.errors import EsdError, QemuError, QemuGoneError
 from qemu_esd.hosts import files, service, ssh_keys
 from qemu_esd.log import logger
 from qemu_esd.model.host import HostPaths
@@ -26,11 +26,21 @@ from qemu_esd.qmp.session import Session
 CANCEL_SECONDS = 60.0
 
 
-async def roll_back(ctx: Context) -> None:
-    """Release everything that is held, the newest first. A kill in the middle: the rest is still held."""
+async def roll_back(ctx: Context) -> tuple[EsdError, ...]:
+    """Release everything that is held, the newest first; returns what went wrong on the way.
+
+    What could not be released stays held in the journal, and the rest is released all the same.
+    """
+    failures: list[EsdError] = []
     for resource in reversed(ctx.journal.story.held):
-        await release(ctx, resource)
-        ctx.journal.append(Released(resource))
+        try:
+            await release(ctx, resource)
+        except EsdError as error:
+            logger.warning("could not be undone", resource=resource, error=str(error))
+            failures.append(error)
+        else:
+            ctx.journal.append(Released(resource))
+    return tuple(failures)
 
 
 async def release(ctx: Context, resource: Resource) -> None:

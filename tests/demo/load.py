@@ -16,9 +16,10 @@ from tests.demo.commands import Terminal, console_of
 from tests.demo.stage import BrokenPromiseError, Stage
 
 VM = "vm1"
+# Mostly in the first MiBs of each disk, so that the rest of the map shows what is read on purpose.
 LOAD = (
-    "esd.mode=verify esd.rate=100 esd.mix=45/50/5 esd.area=16M esd.spread=0 "
-    "esd.disk=vda:seed=7,fill=holes esd.disk=vdb:seed=9,fill=holes"
+    "esd.mode=verify esd.rate=100 esd.mix=49/50/1 esd.area=16M esd.spread=0 "
+    "esd.disk=vda:seed=7,fill=full esd.disk=vdb:seed=9,fill=sparse"
 )
 WAIT_SECONDS = 90.0
 POLL_SECONDS = 0.5
@@ -26,8 +27,8 @@ POLL_SECONDS = 0.5
 
 def make_disks(srv: Path) -> None:
     """In what hostA sees as /srv: a raw image, and a qcow2 image over a backing file that holds its data."""
-    pattern.fill(srv / "system.img", 512 * MIB, seed=7, fill="holes")
-    pattern.fill(srv / "base.img", 256 * MIB, seed=9, fill="holes")
+    pattern.fill(srv / "system.img", 512 * MIB, seed=7, fill="full")
+    pattern.fill(srv / "base.img", 1024 * MIB, seed=9, fill="sparse")
     _qemu_img("convert", "-f", "raw", "-O", "qcow2", str(srv / "base.img"), str(srv / "base.qcow2"))
     _qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", str(srv / "data.qcow2"))
     (srv / "base.img").unlink()

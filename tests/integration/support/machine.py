@@ -170,6 +170,11 @@ class Machine:
         own = [line for line in self._authorized() if "qemu-esd-migration" not in line]
         self.path(f"{SSH}/authorized_keys").write_text("".join(f"{line}\n" for line in own))
 
+    def sweep_processes(self, words: str) -> None:
+        """End what a test has started, found by words of its command line."""
+        for process in self.find(words):
+            kill(process.pid)
+
     def _end_all(self) -> None:
         # In rounds, because a supervisor that is killed second starts its process again.
         deadline = time.monotonic() + ENDED_SECONDS

@@ -1,0 +1,41 @@
+"""A QEMU's own words, by its third monitor: what a test asks, and what it does to a guest behind our back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from qemu.qmp import QMPClient
+
+from qemu_esd.model.host import guest_sockets
+from tests.integration.support.guest import PATHS, Guest
+
+
+@asynccontextmanager
+async def monitor(guest: Guest, socket: str | None = None) -> AsyncIterator[QMPClient]:
+    """A session on the monitor that is the user's, or on `socket` of the guest's host."""
+    client = QMPClient("test")
+    await client.connect(str(guest.machine.path(socket or guest_sockets(PATHS, guest.name).user)))
+    try:
+        yield client
+    finally:
+        await client.disconnect()
+
+
+async def tell(guest: Guest, command: str, **arguments: Any) -> Any:
+    """One command; underscores in names stand for dashes."""
+    async with monitor(guest) as qemu:
+        return await qemu.execute(command, {name.replace("_", "-"): value for name, value in arguments.items()})
+
+
+async def qemu_facts(guest: Guest) -> dict[str, Any]:
+    """All in a QEMU that a migration would change."""
+    asked = (
+        *("query-status", "query-block-exports", "query-migrate-capabilities", "query-migrate-parameters"),
+        *("query-jobs", "query-named-block-nodes"),
+    )
+    async with monitor(guest) as qemu:
+        facts = {command: await qemu.execute(command) for command in asked}
+        facts["objects"] = await qemu.execute("qom-list", {"path": "/objects"})
+    return facts
