@@ -89,11 +89,16 @@ def _option(value: str) -> str:
 
 
 def export(member: LinkMember) -> Node:
-    """The export of a served device under its random name."""
+    """The export of a served device under its random name.
+
+    Writes are through to the disk: after a kill the path handler is started again and the guest is not told, so nothing
+    that was acknowledged may be only in the cache of a qcow2's metadata.
+    """
     return {
         "type": "nbd",
         "id": names.served(member.suid),
         "node-name": names.served(member.suid),
         "name": member.export,
         "writable": member.writable,
+        "writethrough": member.writable,
     }

@@ -28,6 +28,7 @@ class HostFacts:
 
 
 async def look(host: Host) -> HostFacts:
+    """Our folders are those of the system for root, and those of the user for anybody else."""
     done = await shell(host, _LOOK, *PROGRAMS)
     pairs = [line.partition("=")[::2] for line in done.text.splitlines()]
     facts = dict(pairs)
@@ -42,8 +43,8 @@ def _paths(facts: dict[str, str]) -> HostPaths:
 
 
 async def address_towards(host: Host, peer: str) -> str:
-    """The address of `host` on its way to `peer`."""
-    done = await run(host, ("ip", "-o", "route", "get", peer))
+    """The address of `host` on its way to `peer`. Raises RefusedError where there is none."""
+    done = await host.attempt(("ip", "-o", "route", "get", peer))
     match = re.search(r"\bsrc (\S+)", done.text)
     if match is None:
         raise RefusedError(f"it has no way to {peer}", host=host.name, hint=f"mend the route: ip route get {peer}")

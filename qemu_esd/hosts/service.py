@@ -6,6 +6,7 @@ Under systemd they are transient units; elsewhere a plain daemon in POSIX shell 
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,12 @@ if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; then
     systemctl show -p MainPID --value "$4" >pid
 else
     setsid -f sh -c "$3" esd-unit "$1" "$2" </dev/null >/dev/null 2>&1
+    # Without its id nobody could stop it.
+    n=0
+    until [ -s supervisor ]; do
+        n=$((n + 1)); if [ $n -gt 500 ]; then echo "the supervisor did not start" >&2; exit 1; fi
+        sleep 0.01
+    done
 fi
 """
 
@@ -63,16 +70,29 @@ until awk -v path="$5" '$4 == "00010000" && substr($0, length($0) - length(path)
 done
 """
 
-# A process id in a file may have been given to somebody else: it is ours only while its command line names the folder.
-_STOP = r"""
+# A process id in a file may have been given to somebody else: it is ours only while it works in the unit's folder.
+_OURS = r"""
+ours() { [ -n "$1" ] && [ "/proc/$1/cwd" -ef "$2" ]; }
+"""
+
+# A process that has ended and that nobody has waited for yet is no reason to wait.
+_STOP = (
+    _OURS
+    + r"""
+alive() {
+    cat /proc/[0-9]*/stat 2>/dev/null |
+        awk -v group="$1" '{ sub(/.*\) /, "") } $3 == group && $1 !~ /[ZX]/ { found = 1 } END { exit !found }'
+}
 [ -d "$1" ] || exit 0
 : >"$1/stop"
 if [ -d /run/systemd/system ] && systemctl cat "$2" >/dev/null 2>&1; then systemctl stop "$2"; fi
-s=$(cat -- "$1/supervisor" 2>/dev/null) || s=
-if [ -n "$s" ] && tr '\0' '\n' <"/proc/$s/cmdline" 2>/dev/null | grep -qxF -- "$1"; then
+s=$(cat -- "$1/supervisor" 2>/dev/null)
+p=$(cat -- "$1/pid" 2>/dev/null)
+# The group outlives its leader: its id is nobody else's while one of its processes is left.
+if [ -n "$s" ] && { ours "$s" "$1" || ours "$p" "$1"; }; then
     kill -TERM "-$s"
     n=0
-    while kill -0 "-$s" 2>/dev/null; do
+    while alive "$s"; do
         n=$((n + 1))
         if [ $n = 500 ]; then kill -KILL "-$s"; fi
         if [ $n = 1000 ]; then echo "processes of $1 do not end" >&2; exit 1; fi
@@ -81,13 +101,18 @@ if [ -n "$s" ] && tr '\0' '\n' <"/proc/$s/cmdline" 2>/dev/null | grep -qxF -- "$
 fi
 rm -rf -- "$1"
 """
+)
 
-_STATE = r"""
+_STATE = (
+    _OURS
+    + r"""
 [ -d "$1" ] || { echo gone; exit; }
 if [ -d /run/systemd/system ] && systemctl is-active --quiet "$2"; then echo running; exit; fi
-p=$(cat -- "$1/pid" 2>/dev/null) && kill -0 "$p" 2>/dev/null && { echo running; exit; }
-echo ended
+s=$(cat -- "$1/supervisor" 2>/dev/null)
+p=$(cat -- "$1/pid" 2>/dev/null)
+if ours "$p" "$1" || { [ -n "$p" ] && ours "$s" "$1"; }; then echo running; else echo ended; fi
 """
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +131,7 @@ def _unit(name: str) -> str:
 
 def run_script(argv: Sequence[str]) -> bytes:
     """The `run` file of a unit. The mask keeps sockets and logs to ourselves."""
-    return f"umask 077\nexec {shlex.join(argv)}\n".encode()
+    return os.fsencode(f"umask 077\nexec {shlex.join(argv)}\n")
 
 
 async def start(host: Host, service: Service) -> None:

@@ -111,7 +111,7 @@ async def _disk(
     session: Session, process: QemuProcess, use: BlockUse, row: dict[str, Any], record: GuestRecord | None
 ) -> Disk:
     inserted = row["inserted"]
-    facts = await _device_facts(session, str(row["qdev"]))
+    facts = await _device_facts(session, _path(str(row["qdev"])))
     known = _known(use, record)
     suid = known.suid if known else suid_of(process.name, use.name, serial=facts.serial, wwn=facts.wwn)
     node, size = str(inserted["node-name"]), int(inserted["image"]["virtual-size"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from qemu_esd.errors import EsdError, RefusedError
+from qemu_esd.errors import EsdError, QemuGoneError, RefusedError
 from qemu_esd.hosts import facts, files
 from qemu_esd.hosts.base import Host, run
 from qemu_esd.hosts.connect import Hosts
@@ -68,7 +68,7 @@ async def source(hosts: Hosts, monitors: Monitors, vm: str, host_name: str, peer
     record = await records.guest(host, here.paths, vm)
     if process is None:
         raise _not_running(vm, host_name, record)
-    qemu = await monitors.get(host_name, bare.monitor_of(host_name, process, here.paths), vm)
+    qemu = await _first_word(monitors, host_name, bare.monitor_of(host_name, process, here.paths), vm)
     guest = await bare.describe(process, qemu, record)
     images = [layer.path for disk in guest.disks for layer in disk.chain if isinstance(layer, Image)]
     present = await files.existing(host, *images)
@@ -86,6 +86,14 @@ async def source(hosts: Hosts, monitors: Monitors, vm: str, host_name: str, peer
         ports_in_use=await facts.ports_in_use(host),
         missing_images=tuple(path for path in images if path not in present),
     )
+
+
+async def _first_word(monitors: Monitors, host: str, monitor: str, vm: str) -> Session:
+    try:
+        return await monitors.get(host, monitor, vm)
+    except QemuGoneError as error:
+        what = f"{vm} has ended or moved away just now"
+        raise RefusedError(what, host=host, hint=f"qemu-esd status {vm}") from error
 
 
 def _not_running(vm: str, host: str, record: GuestRecord | None) -> EsdError:

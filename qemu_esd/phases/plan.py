@@ -56,7 +56,7 @@ async def propose(hosts: Hosts, monitors: Monitors, request: Request) -> Proposa
         *checks.existing_overlays(members, present, request.target),
         *_carry_problems(plan, carried, present),
     )
-    return Proposal(plan, problems, carried.remarks)
+    return Proposal(plan, problems, (*carried.remarks, *checks.remarks(source)))
 
 
 def _paths(members: list[Image | None], carried: Carried) -> list[str]:

@@ -32,7 +32,8 @@ async def add(session: Session, id: str, node: str, name: str, *, depth: bool = 
 
 
 async def add_writable(session: Session, id: str, node: str, name: str) -> None:
-    await _add(session, id, node, name, {"writable": True})
+    """Export `node` for reads and writes; every write is on the disk before it is acknowledged."""
+    await _add(session, id, node, name, {"writable": True, "writethrough": True})
 
 
 async def _add(session: Session, id: str, node: str, name: str, more: dict[str, Any]) -> None:

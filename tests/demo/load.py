@@ -28,7 +28,7 @@ POLL_SECONDS = 0.5
 def make_disks(srv: Path) -> None:
     """In what hostA sees as /srv: a raw image, and a qcow2 image over a backing file that holds its data."""
     pattern.fill(srv / "system.img", 512 * MIB, seed=7, fill="full")
-    pattern.fill(srv / "base.img", 1024 * MIB, seed=9, fill="sparse")
+    pattern.fill(srv / "base.img", 256 * MIB, seed=9, fill="sparse")
     _qemu_img("convert", "-f", "raw", "-O", "qcow2", str(srv / "base.img"), str(srv / "base.qcow2"))
     _qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", str(srv / "data.qcow2"))
     (srv / "base.img").unlink()

@@ -28,7 +28,7 @@ async def test_story(fleet: Fleet, tmp_path: Path) -> None:
     assert [(disk.handler, disk.local_bytes, disk.needs_source) for disk in told.disks] == [("redirect", 0, True)] * 2
     assert not any(path.endswith(".qcow2") for path in fleet.b.files("/srv", "/var/lib/qemu-esd"))
     await guest.is_well()
-    assert await guest.disks() == seen
+    await guest.sees(seen)
     (handler,) = fleet.a.path_handlers()
     kill(handler.pid)
     await ended(handler.pid)

@@ -40,7 +40,7 @@ async def test_story(fleet: Fleet, tmp_path: Path) -> None:
     assert fleet.a.qemus("vm1") == ()
     assert len(fleet.a.path_handlers()) == 1
     await guest.is_well()
-    assert await guest.disks() == seen
+    await guest.sees(seen)
 
     await guest.pause()
     await a_second_read_asks_nobody(fleet, guest, vda)

@@ -33,7 +33,7 @@ VDA, VDB = Drive("vda", 7, size=8 * MIB), Drive("vdb", 9, "b.qcow2", size=8 * MI
 @asynccontextmanager
 async def refusing(fleet: Fleet, guest: Guest, kind: type[EsdError], *words: str) -> AsyncIterator[None]:
     """What is done inside is refused with these words, and leaves no trace."""
-    before = [machine.snapshot() for machine in fleet.machines], await qemu_facts(guest)
+    before = await everything(fleet, guest)
     with pytest.raises(kind) as refused:
         yield
     told = f"{refused.value} | {refused.value.hint}"
@@ -41,7 +41,14 @@ async def refusing(fleet: Fleet, guest: Guest, kind: type[EsdError], *words: str
     assert refused.value.hint
     for word in words:
         assert re.search(word, told), told
-    assert ([machine.snapshot() for machine in fleet.machines], await qemu_facts(guest)) == before
+    now = await everything(fleet, guest)
+    assert {key: (before.get(key), now.get(key)) for key in {**before, **now} if before.get(key) != now.get(key)} == {}
+
+
+async def everything(fleet: Fleet, guest: Guest) -> dict[str, object]:
+    """All that a migration would change, on the hosts and in the guest's QEMU."""
+    hosts = {f"{each.name} {key}": value for each in fleet.machines for key, value in each.snapshot().items()}
+    return {**hosts, **await qemu_facts(guest)}
 
 
 async def migrate(vm: str = "vm1", target: str = "hostB", **words: Any) -> None:
@@ -51,7 +58,7 @@ async def migrate(vm: str = "vm1", target: str = "hostB", **words: Any) -> None:
 
 async def test_wrong_words_and_hosts(fleet: Fleet) -> None:
     guest = await fleet.idle(VDA, VDB)
-    async with refusing(fleet, guest, RefusedError, "no guest nosuch", "vm list"):
+    async with refusing(fleet, guest, RefusedError, "no guest nosuch", "--from"):
         await migrate("nosuch", source=None)
     async with refusing(fleet, guest, RefusedError, "hostA: .*nosuch", "vm list"):
         await migrate("nosuch")
@@ -151,8 +158,9 @@ async def test_a_guest_that_is_shut_off(fleet: Fleet) -> None:
 
 async def test_a_corrupt_image(fleet: Fleet) -> None:
     """QEMU finds out while it runs, and marks the image."""
-    guest = await fleet.idle(VDB)
+    VDB.make(fleet.a)
     spoil(fleet.a.real(VDB.path))
+    guest = await fleet.idle(VDB, made=True)
     await tell(guest, "human-monitor-command", command_line="qemu-io -d vdb/virtio-backend \"read 7M 64k\"")
     async with refusing(fleet, guest, RefusedError, "hostA: .*vdb is marked corrupt", "qemu-img check"):
         await migrate()

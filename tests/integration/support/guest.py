@@ -42,10 +42,12 @@ class Guest:
         self.drives = tuple(drives)
         self.generation = 0
         self.console = Console()
+        # Where somebody else has started it: his console. After a move it is ours.
+        self.socket: Path | None = None
 
-    async def start(self, image: GuestImage | None, load: str = DEFAULT_LOAD, **more: Any) -> None:
-        """Make its disks and start it as `vm run` does. Without `image` it stays in its firmware: no load."""
-        for drive in self.drives:
+    async def start(self, image: GuestImage | None, load: str = DEFAULT_LOAD, *, made: bool = False, **more: Any) -> None:
+        """Make its disks (but those that are `made`) and start it as `vm run` does. Without `image` it has no load."""
+        for drive in () if made else self.drives:
             drive.make(self.machine)
         spec = GuestSpec(self.name, disks_from(drive.text for drive in self.drives), memory=MEMORY, **more)
         if image is not None:
@@ -65,7 +67,7 @@ class Guest:
 
     async def ask(self, command: str, answer: str | None = None, seconds: float = 60.0) -> LoadLine:
         """Type `command`, and return the line that answers it."""
-        socket = self.machine.path(guest_sockets(PATHS, self.name).console)
+        socket = self.socket or self.machine.path(guest_sockets(PATHS, self.name).console)
         async with typing(socket, command):
             return await self.console.wait(answer or command.split()[0], seconds)
 
@@ -117,6 +119,12 @@ class Guest:
         rows = [line.values for line in self.console.lines[start:] if line.word == "disk"]
         return {row["name"]: dict(row) for row in rows}
 
+    async def sees(self, before: dict[str, dict[str, str]]) -> None:
+        """Its disks are what they were: name, size, blocks, serial, place."""
+        now = await self.disks()
+        assert now.keys() == before.keys()
+        assert [(key, row[key], now[name][key]) for name, row in before.items() for key in row if row[key] != now[name][key]] == []
+
     async def crc(self, drive: Drive) -> int:
         """Of the whole disk, as the guest reads it now. Its content is verified on the way."""
         line = await self.ask(f"read {drive.guest_name} 0 {drive.size}")
@@ -147,6 +155,7 @@ class Guest:
     def arrived(self, target: Machine) -> None:
         self.machine = target
         self.generation += 1
+        self.socket = None
         self.console.follow(target.path(PATHS.console_log(self.name, self.generation)))
 
     async def look(self) -> view.GuestView:

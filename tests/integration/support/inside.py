@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from qemu.qmp import QMPClient
+from qemu.qmp import ExecuteError, QMPClient
 
 from qemu_esd.model.host import guest_sockets
 from tests.integration.support.guest import PATHS, Guest
@@ -31,11 +31,12 @@ async def tell(guest: Guest, command: str, **arguments: Any) -> Any:
 
 async def qemu_facts(guest: Guest) -> dict[str, Any]:
     """All in a QEMU that a migration would change."""
-    asked = (
-        *("query-status", "query-block-exports", "query-migrate-capabilities", "query-migrate-parameters"),
-        *("query-jobs", "query-named-block-nodes"),
-    )
+    asked = ("query-status", "query-block-exports", "query-migrate-capabilities", "query-migrate-parameters")
     async with monitor(guest) as qemu:
         facts = {command: await qemu.execute(command) for command in asked}
+        facts["jobs"] = [(job["id"], job["status"]) for job in await qemu.execute("query-jobs")]
+        # A disk that QEMU has given up makes it refuse this question.
+        with suppress(ExecuteError):
+            facts["nodes"] = sorted(node["node-name"] for node in await qemu.execute("query-named-block-nodes"))
         facts["objects"] = await qemu.execute("qom-list", {"path": "/objects"})
     return facts

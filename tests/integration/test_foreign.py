@@ -1,0 +1,131 @@
+"""Guests that somebody else has started: a command line of their own, and a QMP socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from images.pattern import MIB
+from qemu_esd.errors import RefusedError
+from qemu_esd.model.policy import Handler
+from tests.integration.support import content
+from tests.integration.support.drives import Drive
+from tests.integration.support.fleet import Fleet
+from tests.integration.support.guest import MEMORY, Guest
+from tests.integration.support.machine import Machine
+
+pytestmark = pytest.mark.lab
+
+RAW, QCOW2 = Drive("a", 7, "a.img", size=16 * MIB), Drive("b", 9, "b.qcow2", size=16 * MIB, fill="holes", chain=1)
+
+
+def named(drive: Drive, seen: str) -> Drive:
+    """The drive under the name that this guest gives it."""
+    return Drive(drive.id, drive.seed, drive.file, drive.size, drive.fill, drive.chain, seen=seen)
+
+
+# The words of the command line, and the names that the guest has for both disks.
+STYLES = {
+    "drive-if-virtio": (
+        ("-drive", "file=/srv/a.img,format=raw,if=virtio", "-drive", "file=b.qcow2,format=qcow2,if=virtio,cache=none"),
+        ("vda", "vdb"),
+    ),
+    "drive-and-device": (
+        (
+            *("-drive", "id=one,file=/srv/a.img,format=raw,if=none,serial=old-style"),
+            *("-device", "virtio-blk-pci,drive=one,logical_block_size=4096,physical_block_size=4096,serial=mine"),
+            *("-drive", "id=two,file=/srv/b.qcow2,format=qcow2,if=none"),
+            *("-device", "virtio-scsi-pci,id=bus", "-device", "scsi-hd,drive=two,bus=bus.0,lun=3,wwn=0x5000c500000000aa"),
+        ),
+        ("vda", "sda"),
+    ),
+    "hda-hdb": (("-machine", "pc", "-hda", "/srv/a.img", "-hdb", "/srv/b.qcow2"), ("sda", "sdb")),
+    "blockdev": (
+        (
+            *("-blockdev", "driver=file,node-name=f,filename=/srv/a.img", "-blockdev", "driver=raw,node-name=r,file=f"),
+            *("-device", '{"driver":"virtio-blk-pci","drive":"r","addr":"7"}'),
+            *("-blockdev", '{"driver":"qcow2","node-name":"q","file":{"driver":"file","filename":"/srv/b.qcow2"}}'),
+            *("-device", "virtio-blk-pci,drive=q,addr=5"),
+        ),
+        ("vdb", "vda"),
+    ),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+async def test_it_is_moved_with_what_it_has(fleet: Fleet, tmp_path: Path, style: str) -> None:
+    words, (one, two) = STYLES[style]
+    drives = (named(RAW, one), named(QCOW2, two))
+    guest = await by_hand(fleet, drives, words)
+    seen = await guest.disks()
+    await guest.is_well()
+
+    told = await guest.migrate(fleet.b, Handler.BACKGROUND)
+
+    assert fleet.a.qemus("theirs") == ()
+    await guest.sees(seen)
+    await guest.is_well()
+    await guest.pause()
+    await guest.recheck()
+    for drive, disk in zip(drives, told.disks, strict=True):
+        member = fleet.b.real(f"/var/lib/qemu-esd/disks/theirs.{disk.suid}.g1.qcow2")
+        target = content.flatten(content.image(member, "qcow2"), tmp_path / "target")
+        source = content.flatten(drive.source(fleet.a, told.id), tmp_path / "source")
+        assert len(content.later_writes(source, target)) > 0
+        assert content.crc(target) == await guest.crc(drive)
+    await fleet.finish(guest)
+
+
+async def by_hand(fleet: Fleet, drives: Sequence[Drive], words: Sequence[str]) -> Guest:
+    """A guest with a serial console in a file; where it goes, our console takes over."""
+    guest = Guest("theirs", fleet.a, drives)
+    for drive in drives:
+        drive.make(fleet.a)
+    patterns = " ".join(drive.option for drive in drives)
+    options = f"console=ttyS0 quiet panic=-1 esd.mode=verify esd.rate=200 esd.area=1M {patterns}"
+    start(
+        fleet.a,
+        *("qemu-system-x86_64", "-name", "theirs", "-display", "none", "-accel", "tcg", "-m", f"{MEMORY >> 10}k"),
+        *("-qmp", "unix:/tmp/theirs.qmp,server=on,wait=off", "-net", "none", "-vga", "none"),
+        *("-chardev", "socket,id=tty,path=/tmp/theirs.tty,server=on,wait=off,logfile=/tmp/theirs.log,logappend=on"),
+        *("-serial", "chardev:tty", *words),
+        *("-kernel", str(fleet.image.kernel), "-initrd", str(fleet.image.initrd), "-append", options),
+    )
+    guest.console.follow(fleet.a.path("/tmp/theirs.log"))
+    guest.socket = fleet.a.path("/tmp/theirs.tty")
+    await guest.console.wait("ready")
+    return guest
+
+
+def start(machine: Machine, *argv: str) -> None:
+    """As an administrator does it: in the background, from a folder of his."""
+    script = 'cd /srv && exec "$@" </dev/null >/tmp/theirs.out 2>&1'
+    machine.run("setsid", "--fork", "sh", "-c", script, "sh", *argv)
+
+
+# What cannot be carried over, and the word for it in the refusal.
+SHARE = ("-fsdev", "local,id=f,path=/tmp,security_model=none", "-device", "virtio-9p-pci,fsdev=f,mount_tag=t")
+QMP = ("-qmp", "unix:/tmp/theirs.qmp,server=on,wait=off")
+
+
+@pytest.mark.parametrize(("words", "what"), [((*QMP, *SHARE), "9p|fsdev"), ((), "no QMP socket")])
+async def test_what_cannot_go_is_named(fleet: Fleet, words: Sequence[str], what: str) -> None:
+    RAW.make(fleet.a)
+    disk = ("-drive", "file=/srv/a.img,format=raw,if=virtio", "-pidfile", "/tmp/theirs.pid")
+    start(fleet.a, "qemu-system-x86_64", "-display", "none", "-m", "64", "-name", "theirs", *disk, *words)
+    await written(fleet.a.path("/tmp/theirs.pid"))
+    before = [machine.snapshot() for machine in fleet.machines]
+    with pytest.raises(RefusedError, match=what) as error:
+        await Guest("theirs", fleet.a, ()).migrate(fleet.b, Handler.REDIRECT)
+    assert (error.value.host, error.value.exit_status) == ("hostA", 3)
+    assert [machine.snapshot() for machine in fleet.machines] == before
+
+
+async def written(path: Path) -> None:
+    """QEMU writes its pidfile when everything is made."""
+    async with asyncio.timeout(20):
+        while not (path.exists() and path.read_text()):
+            await asyncio.sleep(0.05)
