@@ -197,8 +197,8 @@ def make_venv(root: Path) -> None:
     if not venv_works(venv):
         say("making .venv")
         run(sys.executable, "-m", "venv", "--clear", str(venv), hint="as root: apt-get install python3-venv")
-    say("installing qemu-esd and its Python packages into .venv")
-    pip = (f"{venv}/bin/python", "-m", "pip", "install", "--disable-pip-version-check", "--no-input")
+    say("installing qemu-esd and its Python packages into .venv (a minute, the first time)")
+    pip = (f"{venv}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input")
     run(*pip, "--editable", f"{root}[dev]", hint="mend what pip names (it needs the network), then the same again")
     stamp.write_text(fingerprint(root))
 

@@ -157,8 +157,11 @@ async def settle_guest(vm: str, host: str | None, on_bytes: settle.OnBytes) -> v
             return await view.of_station(station)
 
 
-async def follow_policy(vm: str, report: Reporter) -> view.GuestView:
-    """Bring over what the policy moves by itself, and nothing else: what a detached `migrate` has left to do."""
+async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False) -> view.GuestView:
+    """Bring over what the policy moves by itself, and nothing else: what a detached `migrate` has left to do.
+
+    With `release_then` former sources forget the guest, if nothing of it needs them any more.
+    """
     async with open_guest(vm) as station:
         record = station.record
         if not record.upstream or record.migration is None:
@@ -166,7 +169,11 @@ async def follow_policy(vm: str, report: Reporter) -> view.GuestView:
         with store.reopen(record.migration) as journal:
             with _going_on(vm, station.host.name, (disk.handler for disk in station.linked())):
                 ctx = Context(journal.story.plan, station.hosts, station.monitors, journal, report)
-                return await view.of_station(await migration.finish(ctx, station))
+                station = await migration.finish(ctx, station)
+                if release_then and not station.record.upstream:
+                    station = await release.release(station)
+                    ctx.enter(State.RELEASED)
+                return await view.of_station(station)
 
 
 @contextmanager

@@ -59,5 +59,7 @@ async def _settle(vm: str, background_only: bool, release: bool, display: Displa
     def on_bytes(disk: str, done: int, total: int) -> None:
         display.show(Progress(disk, done, total))
 
-    seen = await (api.follow_policy(vm, hear) if background_only else api.settle_guest(vm, None, on_bytes))
-    return await api.release_guest(vm) if release and not seen.upstream else seen
+    if background_only:
+        return await api.follow_policy(vm, hear, release_then=release)
+    settled = await api.settle_guest(vm, None, on_bytes)
+    return await api.release_guest(vm) if release else settled

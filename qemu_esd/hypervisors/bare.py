@@ -110,7 +110,7 @@ def _stem(node: str) -> str:
 async def _disk(
     session: Session, process: QemuProcess, use: BlockUse, row: dict[str, Any], record: GuestRecord | None
 ) -> Disk:
-    inserted = row["inserted"]
+    inserted = _inserted(session.host, use.name, row)
     facts = await _device_facts(session, _path(str(row["qdev"])))
     known = _known(use, record)
     suid = known.suid if known else suid_of(process.name, use.name, serial=facts.serial, wwn=facts.wwn)
@@ -144,6 +144,14 @@ def _allocated(image: dict[str, Any] | None) -> int:
 
 def _is_corrupt(image: dict[str, Any]) -> bool:
     return bool(image.get("format-specific", {}).get("data", {}).get("corrupt", False))
+
+
+def _inserted(host: str, disk: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The medium of a disk. QEMU ejects an image in which it finds damage."""
+    if "inserted" not in row:
+        what = f"the disk {disk} has no image any more: QEMU has found it corrupt, or it was ejected"
+        raise RefusedError(what, host=host, hint="shut the guest off, then mend the image with: qemu-img check -r all")
+    return dict(row["inserted"])
 
 
 def _path(qdev: str) -> str:

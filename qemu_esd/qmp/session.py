@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
-from qemu.qmp import ConnectError, EventListener, ExecInterruptedError, ExecuteError, QMPClient, Runstate
+from qemu.qmp import ConnectError, EventListener, ExecInterruptedError, ExecuteError, QMPClient, Runstate, StateError
 
 from qemu_esd.errors import MonitorBusyError, QemuError, QemuGoneError, TimedOutError
 from qemu_esd.hosts.base import Host
@@ -24,16 +24,17 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 class Session:
     """An open monitor. `label` names the peer in errors (a VM or a path handler), `monitor` is its socket there."""
 
-    def __init__(self, client: QMPClient, host: str, label: str, monitor: str) -> None:
+    def __init__(self, client: QMPClient, host: Host, label: str, monitor: str) -> None:
         self._client = client
-        self.host = host
+        self._on = host
+        self.host = host.name
         self.label = label
         self.monitor = monitor
 
     async def execute(self, command: str, /, **arguments: object) -> Any:
         """The reply to `command`; underscores in argument names stand for dashes.
 
-        Raises QemuError (refused), QemuGoneError (the peer ended), TimedOutError (no answer).
+        Raises QemuError (refused), QemuGoneError (the peer ended), HostError (the way to it did), TimedOutError.
         """
         words = {name.replace("_", "-"): value for name, value in arguments.items() if value is not None}
         return await self.execute_dict(command, words)
@@ -44,8 +45,8 @@ class Session:
                 return await self._client.execute(command, arguments or None)
         except ExecuteError as error:
             raise QemuError(command, str(error), host=self.host) from error
-        except ExecInterruptedError as error:
-            raise self._gone() from error
+        except (ExecInterruptedError, StateError) as error:
+            raise await self._gone() from error
         except TimeoutError as error:
             raise TimedOutError(f"an answer of {self.label} to {command}", COMMAND_SECONDS, host=self.host) from error
 
@@ -70,12 +71,14 @@ class Session:
         with suppress(Exception):
             await asyncio.wait_for(self._client.disconnect(), GREETING_SECONDS)
 
-    def _gone(self) -> QemuGoneError:
+    async def _gone(self) -> QemuGoneError:
+        """Raises HostError instead if it is the way to the host that ended: nobody knows about the peer then."""
+        await _check_reachable(self._on)
         return QemuGoneError(f"the monitor of {self.label} went away", host=self.host)
 
 
 class Events:
-    """Events of one session, in order. Waiting ends with QemuGoneError when the peer ends."""
+    """Events of one session, in order. Waiting ends with QemuGoneError or HostError when the peer or the way ends."""
 
     def __init__(self, session: Session, listener: EventListener) -> None:
         self._session = session
@@ -91,7 +94,7 @@ class Events:
             await asyncio.wait({event, closed}, return_when=asyncio.FIRST_COMPLETED)
             if event.done():
                 return dict(event.result())
-            raise self._session._gone()
+            raise await self._session._gone()
         finally:
             for task in (event, closed):
                 task.cancel()
@@ -107,26 +110,32 @@ class Events:
             raise TimedOutError(what, seconds, host=self._session.host) from error
 
 
+async def _check_reachable(host: Host) -> None:
+    await host.attempt(("true",))
+
+
 @asynccontextmanager
 async def open_session(host: Host, monitor: str, label: str) -> AsyncIterator[Session]:
     """A session on the unix socket `monitor` of `host`.
 
     A QMP socket serves one client at a time and lets a second one wait without a word, so a missing greeting
-    is MonitorBusyError; a socket that nobody listens on is QemuGoneError.
+    is MonitorBusyError; a socket that nobody listens on is QemuGoneError. A way that has ended is HostError.
     """
     client = QMPClient(label)
     path = await host.forward(monitor)
     try:
         await asyncio.wait_for(client.connect(path), GREETING_SECONDS)
     except TimeoutError as error:
+        await _check_reachable(host)
         raise MonitorBusyError(
             f"the QMP socket {monitor} of {label} is held by another client",
             host=host.name,
             hint="end the other client, or give the guest a second -qmp socket",
         ) from error
     except ConnectError as error:
+        await _check_reachable(host)
         raise QemuGoneError(f"nobody answers on the QMP socket {monitor} of {label}", host=host.name) from error
-    session = Session(client, host.name, label, monitor)
+    session = Session(client, host, label, monitor)
     try:
         yield session
     finally:

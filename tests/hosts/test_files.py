@@ -62,12 +62,12 @@ async def test_a_name_may_begin_with_anything(tmp_path: Path, monkeypatch: pytes
     assert await files.read(here, name) == b"x"
     assert await files.existing(here, name) == {name}
     await files.rename(here, name, f"{name}.aside")
-    assert os.listdir(tmp_path) == [f"{name}.aside"]
+    assert list(tmp_path.iterdir()) == [tmp_path / f"{name}.aside"]
     await files.remove(here, f"{name}.aside")
     await files.make_folders(here, name)
     assert await files.listing(here, name) == ()
     await files.remove_tree(here, name)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * (1 << 20)], ids=["empty", "large"])
@@ -82,7 +82,7 @@ async def test_a_new_content_replaces_the_old_and_its_mode(tmp_path: Path) -> No
     path.chmod(0o666)
     await files.write(LocalHost(), str(path), b"new")
     assert (path.read_bytes(), mode(path)) == (b"new", 0o600)
-    assert os.listdir(tmp_path) == ["f"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 async def test_whoever_reads_meanwhile_sees_the_old_or_the_new(tmp_path: Path) -> None:

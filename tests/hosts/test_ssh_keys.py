@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -62,7 +61,7 @@ async def test_allowed_twice_is_one_line_and_withdrawn_twice_is_none(
     for _ in range(2):
         await ssh_keys.withdraw(HERE, COMMENT)
         assert authorized.read_text().splitlines() == content.splitlines()
-    assert os.listdir(authorized.parent) == [authorized.name]
+    assert list(authorized.parent.iterdir()) == [authorized]
 
 
 async def test_withdrawn_where_nobody_was_ever_let_in_is_fine(authorized: Path) -> None:

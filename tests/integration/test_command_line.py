@@ -25,6 +25,7 @@ from qemu_esd.qmp.session import open_session
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import PATHS, Guest
+from tests.integration.support.machine import STATE
 
 pytestmark = pytest.mark.lab
 
@@ -157,7 +158,6 @@ async def test_a_dry_run_touches_nothing(fleet: Fleet) -> None:
 
 async def test_a_signal_before_the_commit_rolls_back(fleet: Fleet) -> None:
     guest = await fleet.idle(Drive("vda", 7, size=8 * MIB))
-    before = fleet.b.snapshot()
     async with _slow_link(SLOW_FOR_MEMORY):
         moving = await _start("migrate", "vm1", "hostB", "--policy", "background", "--json")
         await _await_line(moving, "prepared after")
@@ -168,7 +168,8 @@ async def test_a_signal_before_the_commit_rolls_back(fleet: Fleet) -> None:
     assert (told.json["committed"], told.json["state"], told.json["downtime_ms"]) == (False, "rolled-back", None)
     seen = (await _say("status", "vm1", "--json")).json["vms"][0]
     assert (seen["host"], seen["state"], seen["run_state"]) == ("hostA", "local", "running")
-    assert fleet.b.snapshot() == before
+    # The folder of its console logs may stay: logs of an earlier stay are in it.
+    assert set(fleet.b.leftovers()) <= {f"{STATE}/vm/vm1"}
     await _finish(fleet, guest)
 
 

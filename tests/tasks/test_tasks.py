@@ -146,7 +146,7 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-BOTH = ["making .venv", "installing qemu-esd and its Python packages into .venv"]
+BOTH = ["making .venv", "installing qemu-esd and its Python packages into .venv (a minute, the first time)"]
 
 
 def test_venv_is_made_once_and_again_when_its_inputs_change(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
