@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +98,16 @@ async def test_somebody_elses_process_id_is_left_alone(home: Path, began: int | 
     file.write_text(json.dumps(asdict(Mover("vm", "0badcafe", False, os.getpid(), began))))
     assert await mover_process.end("vm") is None
     assert not file.exists()
+
+
+async def test_nor_is_a_later_process_that_has_its_number_and_its_words(home: Path, leave: Callable[[], None]) -> None:
+    mover = mover_process.start("vm", "0badcafe")
+    assert mover.began is not None
+    file = home / "movers" / "0badcafe.json"
+    file.write_text(json.dumps(asdict(replace(mover, began=mover.began - 1))))
+    assert mover_process.find("vm") is None
+    file.write_text(json.dumps(asdict(mover)))
+    assert mover_process.find("vm") == mover
 
 
 async def test_taken_over_until_we_fail(leave: Callable[[], None]) -> None:

@@ -64,9 +64,9 @@ def fenced(name: str, layers: Chain, *, read_only: bool) -> tuple[Node, ...]:
     """A chain opened by a path handler, bottom first, the top under `name`: nobody else on the host writes to it then.
 
     Every format and backing is named, so that no header is trusted or probed; backings are references, because an
-    inline one is mixed with the name in the header, which in our overlays cannot be opened.
+    inline one is mixed with the name in the header, which in our overlays cannot be opened. A disk without local space
+    is only a link here: there is nothing to be locked, it is fenced where its image is.
     """
-    assert isinstance(layers[0], Image)
     top, *below = (_layer(name, layers, depth) for depth in range(len(layers)))
     return (*reversed(below), {**top, "read-only": read_only})
 

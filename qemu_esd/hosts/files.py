@@ -38,6 +38,11 @@ async def remove(host: Host, path: str) -> None:
     await shell(host, 'rm -f -- "$1"', path)
 
 
+async def remove_if_empty(host: Host, path: str) -> None:
+    """Remove a folder unless there is something in it; gone already is fine."""
+    await shell(host, 'if [ -d "$1" ]; then rmdir --ignore-fail-on-non-empty -- "$1"; fi', path)
+
+
 async def remove_tree(host: Host, path: str) -> None:
     """Remove a folder with what is in it; gone already is fine."""
     await shell(host, 'rm -rf -- "$1"', path)

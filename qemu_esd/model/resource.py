@@ -14,6 +14,14 @@ class Folder:
 
 
 @dataclass(frozen=True)
+class Room:
+    """A folder that we may have made, and that may hold what is to stay: removed only if it is empty."""
+
+    host: str
+    path: str
+
+
+@dataclass(frozen=True)
 class File:
     """One file that is ours (an overlay)."""
 
@@ -86,4 +94,4 @@ class Outgoing:
     path_handler: Unit
 
 
-Resource = Folder | File | Unit | NbdServer | Export | QemuObject | MigrationSettings | AuthorizedKey | Outgoing
+Resource = Folder | Room | File | Unit | NbdServer | Export | QemuObject | MigrationSettings | AuthorizedKey | Outgoing

@@ -17,6 +17,7 @@ from qemu_esd.model.resource import (
     Outgoing,
     QemuObject,
     Resource,
+    Room,
     Unit,
 )
 from qemu_esd.phases.context import Context
@@ -48,6 +49,8 @@ async def release(ctx: Context, resource: Resource) -> None:
     match resource:
         case Folder(host, path):
             await files.remove_tree(await ctx.hosts.get(host), path)
+        case Room(host, path):
+            await files.remove_if_empty(await ctx.hosts.get(host), path)
         case File(host, path):
             await files.remove(await ctx.hosts.get(host), path)
         case Unit():

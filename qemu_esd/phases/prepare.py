@@ -13,9 +13,10 @@ from qemu_esd.graph import names, path_handler, tls
 from qemu_esd.graph.handlers import HANDLERS
 from qemu_esd.hosts import files, qemu_img, service
 from qemu_esd.journal import codec
+from qemu_esd.model.disk import top_image
 from qemu_esd.model.plan import DiskPlan, Site, Transport
 from qemu_esd.model.record import LinkRecord
-from qemu_esd.model.resource import Export, File, Folder, NbdServer
+from qemu_esd.model.resource import Export, File, Folder, NbdServer, Room
 from qemu_esd.phases import links, mover, places, windows
 from qemu_esd.phases.context import Context
 from qemu_esd.qmp import blockdev, exports
@@ -106,6 +107,8 @@ async def _try_fence(ctx: Context) -> None:
     """The image must be locked while the guest runs: if the path handler can open it now, nothing fences it later."""
     session = await ctx.path_handler()
     for member in places.members(ctx.plan):
+        if top_image(member.chain) is None:
+            continue
         try:
             await blockdev.add_all(session, path_handler.taken(member))
         except QemuError as error:
@@ -121,10 +124,11 @@ async def _try_fence(ctx: Context) -> None:
 
 async def _make_members(ctx: Context) -> None:
     """The empty overlays on the target."""
-    paths = ctx.plan.target.paths
+    paths, vm = ctx.plan.target.paths, ctx.plan.vm
     host = await ctx.target()
-    ctx.hold(Folder(ctx.plan.target.host, paths.vm_run(ctx.plan.vm)))
-    await files.make_folders(host, f"{paths.state}/disks", paths.vm_state(ctx.plan.vm), paths.vm_run(ctx.plan.vm))
+    # The state folder has what the guest said there when it was there before.
+    ctx.hold(Room(host.name, paths.vm_state(vm)), Folder(host.name, paths.vm_run(vm)))
+    await files.make_folders(host, f"{paths.state}/disks", paths.vm_state(vm), paths.vm_run(vm))
     for disk in ctx.plan.disks:
         await _make_member(ctx, disk)
 

@@ -25,6 +25,7 @@ async def work():
 try:
     run(work())
 except asyncio.CancelledError:
+    print("over", flush=True)
     sys.stdin.readline()
     print("told", flush=True)
 """
@@ -60,6 +61,7 @@ def test_a_second_signal_does_not_break_off_what_the_first_began(number: signal.
         _press_enter(process)
         _expect(process, "in order")
         # The loop is gone now, and its handlers with it.
+        _expect(process, "over")
         process.send_signal(number)
         _press_enter(process)
         _expect(process, "told")

@@ -59,7 +59,7 @@ def read_something(stage: Stage) -> None:
     stage.show("map", VM)
     before = local_bytes(stage)
     for disk in ("vda", "vdb"):
-        answer = load.tell(f"read {disk} 128M 96M")
+        answer = load.tell("hostB", f"read {disk} 128M 96M")
         read = (answer.number("errno"), answer.number("bad")) == (0, 0)
         stage.promise(f"{disk}: 96 MiB read and verified", read, dict(answer.values))
     stage.show("map", VM)
@@ -78,7 +78,7 @@ def settle(stage: Stage) -> None:
     stage.chapter("hostA forgets the guest")
     stage.show("release", VM)
     stage.show("status", VM)
-    checked = load.tell("recheck 2000")
+    checked = load.tell("hostB", "recheck 2000")
     found = f"{checked.number('ok')} blocks read back, {checked.number('bad')} wrong, {checked.number('err')} failed"
     stage.promise(found, (checked.number("bad"), checked.number("err")) == (0, 0))
     no_error(stage, load.worked(stage, 200))

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from images import pattern
 from images.build import DEFAULT_CACHE
 from images.console import STATUS, LoadLine, parse
 from images.pattern import MIB
-from tests.demo.commands import Terminal, console_of
+from qemu_esd.hosts import lab
+from qemu_esd.model.host import HostPaths, guest_sockets
 from tests.demo.stage import BrokenPromiseError, Stage
 
 VM = "vm1"
 # Mostly in the first MiBs of each disk, so that the rest of the map shows what is read on purpose.
 LOAD = (
-    "esd.mode=verify esd.rate=100 esd.mix=49/50/1 esd.area=16M esd.spread=0 "
+    "esd.mode=verify esd.rate=100 esd.mix=49/50/1 esd.area=4M esd.spread=0 "
     "esd.disk=vda:seed=7,fill=full esd.disk=vdb:seed=9,fill=sparse"
 )
+PATHS = HostPaths("/var/lib/qemu-esd", "/run/qemu-esd")
 WAIT_SECONDS = 90.0
 POLL_SECONDS = 0.5
 
@@ -76,19 +80,22 @@ def _after(line: LoadLine, operations: int) -> LoadLine | None:
     return line if line.number("ops") >= operations else None
 
 
-def tell(command: str) -> LoadLine:
-    """Give the load a command on its console; its answer."""
-    with console_of(VM) as console:
-        # What is typed before the terminal is the console is thrown away.
-        _heard(console, STATUS)
-        console.type(f"{command}\n".encode())
+def tell(host: str, command: str) -> LoadLine:
+    """Give the load a command on its console, which is a socket on the host where it runs; its answer."""
+    there = lab.find(host)
+    assert there is not None and there.init is not None
+    # As the machine sees what the host's first process sees.
+    path = f"/proc/{there.init.pid}/root{guest_sockets(PATHS, VM).console}"
+    with socket.socket(socket.AF_UNIX) as console:
+        console.settimeout(WAIT_SECONDS)
+        console.connect(path)
+        console.sendall(f"{command}\n".encode())
         return _heard(console, command.split()[0])
 
 
-def _heard(console: Terminal, word: str) -> LoadLine:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while (text := console.line(deadline - time.monotonic())) is not None:
-        line = parse(text)
-        if line is not None and line.word == word:
-            return line
+def _heard(console: socket.socket, word: str) -> LoadLine:
+    with suppress(TimeoutError), console.makefile(errors="replace") as said:
+        for line in filter(None, map(parse, said)):
+            if line.word == word:
+                return line
     raise BrokenPromiseError(f"no {word} on the console of {VM} within {WAIT_SECONDS:.0f} s")

@@ -27,7 +27,7 @@ def named(drive: Drive, seen: str) -> Drive:
     return Drive(drive.id, drive.seed, drive.file, drive.size, drive.fill, drive.chain, seen=seen)
 
 
-# The words of the command line, and the names that the guest has for both disks.
+# The words of the command line, and the names that the guest has for the disks.
 STYLES = {
     "drive-if-virtio": (
         ("-drive", "file=/srv/a.img,format=raw,if=virtio", "-drive", "file=b.qcow2,format=qcow2,if=virtio,cache=none"),
@@ -35,14 +35,14 @@ STYLES = {
     ),
     "drive-and-device": (
         (
-            *("-drive", "id=one,file=/srv/a.img,format=raw,if=none,serial=old-style"),
+            *("-drive", "id=one,file=/srv/a.img,format=raw,if=none"),
             *("-device", "virtio-blk-pci,drive=one,logical_block_size=4096,physical_block_size=4096,serial=mine"),
-            *("-drive", "id=two,file=/srv/b.qcow2,format=qcow2,if=none"),
-            *("-device", "virtio-scsi-pci,id=bus", "-device", "scsi-hd,drive=two,bus=bus.0,lun=3,wwn=0x5000c500000000aa"),
+            *("-drive", "id=two,file=/srv/b.qcow2,format=qcow2,if=none", "-device", "virtio-scsi-pci,id=bus"),
+            *("-device", "scsi-hd,drive=two,bus=bus.0,lun=3,wwn=0x5000c500000000aa"),
         ),
         ("vda", "sda"),
     ),
-    "hda-hdb": (("-machine", "pc", "-hda", "/srv/a.img", "-hdb", "/srv/b.qcow2"), ("sda", "sdb")),
+    "hda": (("-machine", "pc", "-hda", "/srv/a.img"), ("sda",)),
     "blockdev": (
         (
             *("-blockdev", "driver=file,node-name=f,filename=/srv/a.img", "-blockdev", "driver=raw,node-name=r,file=f"),
@@ -53,16 +53,21 @@ STYLES = {
         ("vdb", "vda"),
     ),
 }
+QMP = ("-qmp", "unix:/tmp/theirs.qmp,server=on,wait=off")
+# A console of theirs goes along as it is; for a terminal there is one of ours on the target.
+SOCKET = ("-chardev", "socket,id=tty,path=/tmp/theirs.tty,server=on,wait=off,logfile=/tmp/theirs.log,logappend=on")
+CONSOLES = {"hda": ("-serial", "stdio")}
 
 
 @pytest.mark.parametrize("style", STYLES)
 async def test_it_is_moved_with_what_it_has(fleet: Fleet, tmp_path: Path, style: str) -> None:
-    words, (one, two) = STYLES[style]
-    drives = (named(RAW, one), named(QCOW2, two))
-    guest = await by_hand(fleet, drives, words)
-    seen = await guest.disks()
+    words, names = STYLES[style]
+    drives = [named(drive, name) for drive, name in zip((RAW, QCOW2), names, strict=False)]
+    guest = await by_hand(fleet, drives, words, CONSOLES.get(style, ()))
+    seen = guest.described()
     await guest.is_well()
 
+    guest.foreign_console = None if style in CONSOLES else ("/tmp/theirs.tty", "/tmp/theirs.log")
     told = await guest.migrate(fleet.b, Handler.BACKGROUND)
 
     assert fleet.a.qemus("theirs") == ()
@@ -76,11 +81,13 @@ async def test_it_is_moved_with_what_it_has(fleet: Fleet, tmp_path: Path, style:
         source = content.flatten(drive.source(fleet.a, told.id), tmp_path / "source")
         assert len(content.later_writes(source, target)) > 0
         assert content.crc(target) == await guest.crc(drive)
+    for machine in fleet.machines:
+        machine.remove("/tmp/theirs.*")
     await fleet.finish(guest)
 
 
-async def by_hand(fleet: Fleet, drives: Sequence[Drive], words: Sequence[str]) -> Guest:
-    """A guest with a serial console in a file; where it goes, our console takes over."""
+async def by_hand(fleet: Fleet, drives: Sequence[Drive], words: Sequence[str], console: Sequence[str]) -> Guest:
+    """A guest that somebody has started on host A, under load."""
     guest = Guest("theirs", fleet.a, drives)
     for drive in drives:
         drive.make(fleet.a)
@@ -89,13 +96,12 @@ async def by_hand(fleet: Fleet, drives: Sequence[Drive], words: Sequence[str]) -
     start(
         fleet.a,
         *("qemu-system-x86_64", "-name", "theirs", "-display", "none", "-accel", "tcg", "-m", f"{MEMORY >> 10}k"),
-        *("-qmp", "unix:/tmp/theirs.qmp,server=on,wait=off", "-net", "none", "-vga", "none"),
-        *("-chardev", "socket,id=tty,path=/tmp/theirs.tty,server=on,wait=off,logfile=/tmp/theirs.log,logappend=on"),
-        *("-serial", "chardev:tty", *words),
+        *(*QMP, "-monitor", "none", "-net", "none", "-vga", "none"),
+        *(*(console or (*SOCKET, "-serial", "chardev:tty")), *words),
         *("-kernel", str(fleet.image.kernel), "-initrd", str(fleet.image.initrd), "-append", options),
     )
-    guest.console.follow(fleet.a.path("/tmp/theirs.log"))
-    guest.socket = fleet.a.path("/tmp/theirs.tty")
+    guest.foreign_console = ("/tmp/theirs.tty", "/tmp/theirs.out" if console else "/tmp/theirs.log")
+    guest.listen()
     await guest.console.wait("ready")
     return guest
 
@@ -108,7 +114,6 @@ def start(machine: Machine, *argv: str) -> None:
 
 # What cannot be carried over, and the word for it in the refusal.
 SHARE = ("-fsdev", "local,id=f,path=/tmp,security_model=none", "-device", "virtio-9p-pci,fsdev=f,mount_tag=t")
-QMP = ("-qmp", "unix:/tmp/theirs.qmp,server=on,wait=off")
 
 
 @pytest.mark.parametrize(("words", "what"), [((*QMP, *SHARE), "9p|fsdev"), ((), "no QMP socket")])

@@ -24,15 +24,13 @@ def null(name: str, **more: Any) -> dict[str, Any]:
     return {"driver": "null-co", "node-name": name, "size": MIB, "read-zeroes": True, **more}
 
 
-def failing(name: str, **rule: Any) -> dict[str, Any]:
-    """Every request of one kind fails."""
-    image = {"driver": "null-co", "size": MIB, "read-zeroes": True}
-    return {
-        "driver": "blkdebug",
-        "node-name": name,
-        "image": image,
-        "inject-error": [{"event": "none", "errno": 5, **rule}],
-    }
+def failing(folder: Path, name: str) -> dict[str, Any]:
+    """A disk full of data of which nothing can be read."""
+    image = create(folder / name, "raw", "1M")
+    fill(image, "raw", "0xa1 0 1M")
+    rule = {"event": "none", "iotype": "read", "errno": 5}
+    file = {"driver": "file", "filename": str(image)}
+    return {"driver": "blkdebug", "node-name": name, "image": file, "inject-error": [rule]}
 
 
 @asynccontextmanager
@@ -117,12 +115,12 @@ async def test_exports_are_served_to_read_or_to_write(folder: Path) -> None:
     node = {"driver": "raw", "node-name": "disk", "file": {"driver": "file", "filename": str(image)}}
     async with daemon_session(folder, *blockdevs([node])) as session:
         await exports.serve_unix(session, f"{folder}/nbd")
-        await exports.add(session, "r", "disk", "to read")
-        await exports.add_writable(session, "w", "disk", "to write")
+        await exports.add(session, "r", "disk", "to-read")
+        await exports.add_writable(session, "w", "disk", "to-write")
         assert await exports.ids(session) == {"r", "w"}
-        assert image_io(nbd_uri(folder / "nbd", "to read"), "raw", "write 0 4k").returncode != 0
-        assert image_io(nbd_uri(folder / "nbd", "to write"), "raw", "write -P 0xb2 0 4k").returncode == 0
-        assert reads(nbd_uri(folder / "nbd", "to read"), "raw", "0xb2 0 4k", "0xa1 4k 4k")
+        assert image_io(nbd_uri(folder / "nbd", "to-read"), "raw", "write 0 4k").returncode != 0
+        assert image_io(nbd_uri(folder / "nbd", "to-write"), "raw", "write -P 0xb2 0 4k").returncode == 0
+        assert reads(nbd_uri(folder / "nbd", "to-read"), "raw", "0xb2 0 4k", "0xa1 4k 4k")
         await exports.delete(session, "w")
         assert await exports.ids(session) == {"r"}
         with pytest.raises(QemuError):
@@ -159,7 +157,7 @@ async def test_a_mirror_is_ready_cancelled_and_dismissed(folder: Path) -> None:
 
 
 async def test_a_job_that_has_ended_or_never_was_counts_as_cancelled(folder: Path) -> None:
-    async with machine(folder, failing("disk", iotype="read"), null("sink")) as session:
+    async with machine(folder, failing(folder, "disk"), null("sink")) as session:
         await jobs.start_mirror(session, "move", "disk", "sink", 0)
         await jobs.wait_status(session, "move", CONCLUDED, 20)
         await jobs.cancel(session, "move")
@@ -168,15 +166,7 @@ async def test_a_job_that_has_ended_or_never_was_counts_as_cancelled(folder: Pat
 
 
 async def test_a_job_that_fails_tells_why(folder: Path) -> None:
-
-    rule = {"event": "none", "iotype": "read", "errno": 5}
-    disk = {
-        "driver": "blkdebug",
-        "node-name": "disk",
-        "image": {"driver": "null-co", "size": MIB},
-        "inject-error": [rule],
-    }
-    async with machine(folder, disk, null("sink")) as session:
+    async with machine(folder, failing(folder, "disk"), null("sink")) as session:
         await jobs.start_mirror(session, "move", "disk", "sink", 0)
         job = await jobs.wait_status(session, "move", READY, 20)
         assert (job.status, job.error) == ("concluded", "Input/output error")
@@ -186,7 +176,7 @@ async def test_a_state_that_does_not_come_is_not_waited_for(folder: Path) -> Non
     async with machine(folder, null("disk"), null("sink")) as session:
         await jobs.start_mirror(session, "move", "disk", "sink", 0)
         await jobs.wait_status(session, "move", READY, 20)
-        with pytest.raises(TimedOutError, match="the job move getting concluded did not happen within 0.1 s"):
+        with pytest.raises(TimedOutError, match=r"the job move getting concluded did not happen within 0\.1 s"):
             await jobs.wait_status(session, "move", CONCLUDED, 0.1)
 
 

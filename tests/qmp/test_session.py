@@ -98,7 +98,7 @@ async def test_a_peer_that_does_not_answer_is_not_waited_for(
     async with opened(program, folder) as (session, process):
         monkeypatch.setattr(module, "COMMAND_SECONDS", 0.2)
         process.send_signal(signal.SIGSTOP)
-        with pytest.raises(TimedOutError, match="an answer of vm to query-jobs did not happen within 0.2 s"):
+        with pytest.raises(TimedOutError, match=r"an answer of vm to query-jobs did not happen within 0\.2 s"):
             await session.execute("query-jobs")
         monkeypatch.setattr(module, "COMMAND_SECONDS", 30)
         process.send_signal(signal.SIGCONT)
@@ -109,7 +109,7 @@ async def test_a_peer_that_does_not_answer_is_not_waited_for(
 async def test_an_event_that_does_not_come_is_not_waited_for(folder: Path) -> None:
     async with opened("qemu", folder) as (session, _):
         with session.listening("STOP") as events:
-            with pytest.raises(TimedOutError, match="the moon did not happen within 0.1 s") as raised:
+            with pytest.raises(TimedOutError, match=r"the moon did not happen within 0\.1 s") as raised:
                 await events.wait(lambda event: True, 0.1, "the moon")
         assert (raised.value.seconds, raised.value.host) == (0.1, "local")
 

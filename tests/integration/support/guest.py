@@ -42,8 +42,8 @@ class Guest:
         self.drives = tuple(drives)
         self.generation = 0
         self.console = Console()
-        # Where somebody else has started it: his console. After a move it is ours.
-        self.socket: Path | None = None
+        # Socket and record of the console of a guest that somebody else has started, on any host it comes to.
+        self.foreign_console: tuple[str, str] | None = None
 
     async def start(self, image: GuestImage | None, load: str = DEFAULT_LOAD, *, made: bool = False, **more: Any) -> None:
         """Make its disks (but those that are `made`) and start it as `vm run` does. Without `image` it has no load."""
@@ -59,15 +59,21 @@ class Guest:
 
     async def settle_in(self, booted: bool) -> None:
         """Listen to it where it is now; the first time, wait until its load is ready."""
-        self.console.follow(self.machine.path(PATHS.console_log(self.name, self.generation)))
+        self.listen()
         if booted:
             await self.console.wait("ready")
 
     # ---- its console
 
+    def listen(self) -> None:
+        """Follow what it says where it is now."""
+        own = PATHS.console_log(self.name, self.generation)
+        self.console.follow(self.machine.path(self.foreign_console[1] if self.foreign_console else own))
+
     async def ask(self, command: str, answer: str | None = None, seconds: float = 60.0) -> LoadLine:
         """Type `command`, and return the line that answers it."""
-        socket = self.socket or self.machine.path(guest_sockets(PATHS, self.name).console)
+        own = guest_sockets(PATHS, self.name).console
+        socket = self.machine.path(self.foreign_console[0] if self.foreign_console else own)
         async with typing(socket, command):
             return await self.console.wait(answer or command.split()[0], seconds)
 
@@ -116,6 +122,10 @@ class Guest:
         """What the guest sees of its disks now, by the names that it gives them."""
         start = len(self.console.lines)
         await self.ask("disks")
+        return self.described(start)
+
+    def described(self, start: int = 0) -> dict[str, dict[str, str]]:
+        """What it has said of its disks, of the lines from `start` on."""
         rows = [line.values for line in self.console.lines[start:] if line.word == "disk"]
         return {row["name"]: dict(row) for row in rows}
 
@@ -155,8 +165,7 @@ class Guest:
     def arrived(self, target: Machine) -> None:
         self.machine = target
         self.generation += 1
-        self.socket = None
-        self.console.follow(target.path(PATHS.console_log(self.name, self.generation)))
+        self.listen()
 
     async def look(self) -> view.GuestView:
         async with api.open_guest(self.name, self.machine.name) as station:

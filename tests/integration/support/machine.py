@@ -160,6 +160,12 @@ class Machine:
         path = self.path(f"{SSH}/authorized_keys")
         return path.read_text().splitlines() if path.exists() else []
 
+    def remove(self, pattern: str) -> None:
+        """Remove files of the test's own."""
+        folder, _, name = pattern.rpartition("/")
+        for path in self.path(folder).glob(name):
+            path.unlink()
+
     def sweep(self) -> None:
         """Remove all that a test has made, whatever state it is in."""
         self._end_all()
