@@ -208,12 +208,16 @@ async def change_policy(vm: str, disk: str | None, handler: Handler, host: str |
 
 
 def _chosen(station: Station, disk: str | None) -> tuple[DiskRecord, ...]:
-    rows = tuple(row for row in station.record.disks if disk in (None, row.id, row.suid))
-    if disk is not None and not rows:
+    """The disks that are meant: one by its name, else all whose data is partly elsewhere."""
+    name = station.record.name
+    if disk is not None and not any(disk in (each.id, each.suid) for each in station.guest.disks):
         known = ", ".join(each.id for each in station.guest.disks)
-        raise UsageError(f"{station.record.name} has no disk {disk!r}", hint=f"its disks are {known}")
-    linked = station.linked()
-    return rows if disk is not None else tuple(row for row in rows if row in linked)
+        raise UsageError(f"{name} has no disk {disk!r}", hint=f"its disks are {known or 'none'}")
+    rows = tuple(row for row in station.linked() if disk in (None, row.id, row.suid))
+    if not rows:
+        what = f"all of {disk or name} is where the guest runs, and no policy is needed"
+        raise RefusedError(what, host=station.host.name, hint=f"qemu-esd status {shlex.quote(name)}")
+    return rows
 
 
 async def look_at_guests(vm: str | None = None) -> tuple[view.GuestView, ...]:

@@ -63,11 +63,8 @@ def with_absolute_paths(spec: GuestSpec, host_name: str) -> GuestSpec:
             raise UsageError(f"{path!r} is not a whole path", hint=f"write it as it is on {host_name}, from / on")
         return posixpath.abspath(path)
 
-    def maybe(path: str | None) -> str | None:
-        return None if path is None else absolute(path)
-
     disks = tuple(replace(disk, path=absolute(disk.path)) for disk in spec.disks)
-    kernel, initrd, firmware = maybe(spec.kernel), maybe(spec.initrd), maybe(spec.firmware)
+    kernel, initrd, firmware = (path and absolute(path) for path in (spec.kernel, spec.initrd, spec.firmware))
     return replace(spec, disks=disks, kernel=kernel, initrd=initrd, firmware=firmware)
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 from qemu_esd.errors import QemuGoneError
 
-LEAVE = 0x1E  # Ctrl-]
+LEAVE = 0x1D  # Ctrl-]
 
 
 async def be_console(socket: str) -> None:

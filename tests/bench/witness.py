@@ -99,7 +99,7 @@ async def _watch(witness: Witness, machine: Machine, name: str) -> None:
 
 async def _appeared(machine: Machine, socket: str) -> str:
     path = machine.path(socket)
-    while not path.exists():  # noqa: ASYNC110
+    while not path.exists():
         await asyncio.sleep(LOOK_SECONDS)
     return str(path)
 

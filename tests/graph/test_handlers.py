@@ -129,7 +129,7 @@ async def test_the_guests_disk_is_on_the_last_of_its_nodes(folder: Path, handler
 
 async def test_discards_are_ignored_while_data_is_missing(folder: Path) -> None:
     """A discard that races with an allocating write corrupts a qcow2 (7.2.22 and 10.2.2)."""
-    async with source(folder, "ssh") as link, target(folder, Handler.ON_DEMAND, link) as qemu:
+    async with source(folder, "ssh") as link, target(folder, Handler.REDIRECT, link) as qemu:
         assert qemu.io("write -P 0xb2 0 64k", "discard 0 64k").returncode == 0
         assert qemu.reads("0xb2 0 64k")
 

@@ -55,9 +55,7 @@ def test_every_input_counts(tmp_path: Path) -> None:
     assert len(digests) == 2 + len(files)
 
 
-@pytest.mark.parametrize(
-    ("tools", "package"), [(("gcc", "strip"), "busybox-static"), (("busybox",), "gcc libc6-dev")]
-)
+@pytest.mark.parametrize(("tools", "package"), [(("gcc", "strip"), "busybox-static"), (("busybox",), "gcc libc6-dev")])
 def test_a_missing_package_is_named(tmp_path: Path, tools: tuple[str, ...], package: str) -> None:
     for tool in tools:
         found = shutil.which(tool)
@@ -70,9 +68,7 @@ def test_a_missing_package_is_named(tmp_path: Path, tools: tuple[str, ...], pack
     assert not (tmp_path / "cache" / "initrd").exists()
 
 
-def test_without_a_kernel_and_without_apt_the_package_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_kernel_and_without_apt_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_find_kernel", lambda root: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildError) as caught:

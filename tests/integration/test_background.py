@@ -50,7 +50,7 @@ async def test_story(fleet: Fleet, tmp_path: Path) -> None:
 
 
 async def test_killed_when_settled(fleet: Fleet, tmp_path: Path) -> None:
-    """The target's QEMU is killed the moment it is settled: what was copied, and what was written and flushed, is there."""
+    """The target's QEMU is killed the moment it is settled: what was copied, written and flushed is there."""
     vda, vdb = Drive("vda", 7), Drive("vdb", 9, "b.qcow2", size=32 * MIB, fill="holes")
     guest = await fleet.boot(vda, vdb)
     await guest.is_well()

@@ -102,6 +102,11 @@ async def test_the_words_of_a_whole_life(fleet: Fleet) -> None:
         "vm1", "hostA", str(fleet.a.run("pidof", "qemu-system-x86_64").stdout.strip()), "yes",
     ]  # fmt: skip
 
+    needless = await _say("policy", "vm1", "vda", "miss")
+    assert (needless.status, needless.out) == (3, "")
+    assert "no policy is needed" in needless.err
+    assert (await _say("policy", "vm1", "vdb", "miss")).status == 2
+
     moved = await _say("migrate", "vm1", "hostB", "--policy", "redirect", "--json")
 
     assert moved.status == 0, moved.err

@@ -40,7 +40,9 @@ async def test_the_console_is_recorded_wherever_it_runs(fleet: Fleet) -> None:
 
 async def test_listed_by_whoever_started_it(fleet: Fleet) -> None:
     guest = await fleet.idle(VDA)
-    fleet.b.run("sh", "-c", "qemu-system-x86_64 -name other -machine none -display none -nodefaults </dev/null >&- 2>&- &")
+    fleet.b.run(
+        "sh", "-c", "qemu-system-x86_64 -name other -machine none -display none -nodefaults </dev/null >&- 2>&- &"
+    )
     async with open_hosts() as hosts:
         seen = await guests.list_all(hosts, HOSTS)
     assert [(each.host, each.name, each.ours) for each in seen] == [("hostA", "vm1", True), ("hostB", "other", False)]
@@ -61,9 +63,9 @@ async def test_refused_before_anything_is_touched(fleet: Fleet) -> None:
     guest = await fleet.idle(VDA)
     fleet.a.path("/srv/text.qcow2").write_text("no image at all")
     before = [machine.snapshot() for machine in fleet.machines]
-    with pytest.raises(RefusedError, match="hostA: a guest called vm1 runs there"):
+    with pytest.raises(RefusedError, match=r"hostA: a guest called vm1 runs there"):
         await guest.start(None, made=True)
-    with pytest.raises(RefusedError, match="hostA: there is no image /srv/none.raw"):
+    with pytest.raises(RefusedError, match=r"hostA: there is no image /srv/none\.raw"):
         await Guest("vm2", fleet.a, [Drive("vda", 7, "none.raw")]).start(None, made=True)
     with pytest.raises(RefusedError, match="hostA: /srv/text.qcow2 is not a qcow2"):
         await Guest("vm2", fleet.a, [Drive("vda", 7, "text.qcow2")]).start(None, made=True)
@@ -95,6 +97,15 @@ async def test_an_overlay_alone_cannot_be_opened(fleet: Fleet) -> None:
     member = str(guest.member(VDA))
     async with open_hosts() as hosts:
         await guests.kill(hosts, "vm1", "hostB")
-    done = fleet.b.run("qemu-io", "-f", "qcow2", "-r", "-c", "read 0 512", f"/var/lib/qemu-esd/disks/{member.rpartition('/')[2]}", check=False)
+    done = fleet.b.run(
+        "qemu-io",
+        "-f",
+        "qcow2",
+        "-r",
+        "-c",
+        "read 0 512",
+        f"/var/lib/qemu-esd/disks/{member.rpartition('/')[2]}",
+        check=False,
+    )
     assert done.returncode != 0
     assert "read 512/512" not in done.stdout

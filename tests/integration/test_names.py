@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lab
 
 # Name of the VM, file of its disk below /srv, folder of the overlay, transport.
 ODD = {
-    "quotes": ("a b'c\"d", "it's a \"disk\".raw", "/srv/o'v e\"r", Transport.TLS),
+    "quotes": ("a b'c\"d", 'it\'s a "disk".raw', "/srv/o'v e\"r", Transport.TLS),
     "commas": ("com,ma,,x=y;z&w|v", "a,b,,c=d.qcow2", "/srv/x,y,,file=z", Transport.SSH),
     "commands": ("$(touch pwned)`touch pwned`", "$(touch pwned);touch pwned.raw", "/srv/`touch pwned`", Transport.TLS),
     "signs": ("%s{0}*?[a]~#!\\ü \\n", "-n --help %s\\ü*.qcow2", "/srv/-rf *", Transport.SSH),

@@ -168,7 +168,7 @@ async def test_a_corrupt_image(fleet: Fleet) -> None:
     VDB.make(fleet.a)
     spoil(fleet.a.real(VDB.path))
     guest = await fleet.idle(VDB, made=True)
-    await tell(guest, "human-monitor-command", command_line="qemu-io -d vdb/virtio-backend \"read 7M 64k\"")
+    await tell(guest, "human-monitor-command", command_line='qemu-io -d vdb/virtio-backend "read 7M 64k"')
     async with refusing(fleet, guest, RefusedError, "hostA: .*vdb .*corrupt", "qemu-img check"):
         await migrate()
 
@@ -262,7 +262,9 @@ async def namesake(machine: Machine) -> AsyncIterator[None]:
 async def running(machine: Machine, *argv: str) -> AsyncIterator[asyncio.subprocess.Process]:
     assert machine.lab.init is not None
     enter = ("nsenter", f"--target={machine.lab.init.pid}", "--all", "--wd=/", "--", *argv)
-    process = await asyncio.create_subprocess_exec(*enter, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        *enter, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.PIPE
+    )
     try:
         yield process
     finally:

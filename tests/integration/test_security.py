@@ -139,7 +139,9 @@ async def test_each_migration_has_a_key_and_export_names_of_its_own(fleet: Fleet
         told = await guest.migrate(target, Handler.REDIRECT)
         keys.add(key_in(target.path(f"{STATE}/link/{told.id}/keys.psk")))
         (handler,) = source.path_handlers()
-        words = [json.loads(word) for flag, word in zip(handler.argv, handler.argv[1:], strict=False) if flag == "--export"]
+        words = [
+            json.loads(word) for flag, word in zip(handler.argv, handler.argv[1:], strict=False) if flag == "--export"
+        ]
         exports |= {word["name"] for word in words}
     assert len(keys) == 2
     assert len(exports) == 4
@@ -173,7 +175,9 @@ def swapped_keys(path: Path) -> Iterator[None]:
     right = path.read_text()
     rows = [line.split(" ", 1) for line in right.splitlines()]
     names = [names for names, _ in rows]
-    path.write_text("".join(f"{name} {key}\n" for name, (_, key) in zip(names, [rows[0], rows[2], rows[1]], strict=True)))
+    path.write_text(
+        "".join(f"{name} {key}\n" for name, (_, key) in zip(names, [rows[0], rows[2], rows[1]], strict=True))
+    )
     try:
         yield
     finally:

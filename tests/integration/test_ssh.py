@@ -23,7 +23,7 @@ pytestmark = pytest.mark.lab
 async def test_story(fleet: Fleet, tmp_path: Path) -> None:
     vda, vdb = Drive("vda", 7), Drive("vdb", 9, "b.qcow2", size=24 * MIB, fill="holes", chain=1)
     guest = await fleet.boot(vda, vdb)
-    ports = set()
+    ports = set[str]()
 
     def at_each_state(what: State | Measured | Progress) -> None:
         if isinstance(what, State):

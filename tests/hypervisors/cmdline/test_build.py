@@ -25,9 +25,7 @@ ODD = "a, b'c\"d $(e) ü"
 def argv_of(spec: GuestSpec, folder: Path, *extra: str) -> tuple[str, ...]:
     monitors = [QmpSocket(name, str(folder / f"{name}.sock")) for name in ("control", "observe", "user")]
     console = Console("console", str(folder / "console.sock"), str(folder / "console.log"))
-    argv = bare_argv(
-        spec, binary=BINARY, machine_type="pc-q35-7.2", accel="tcg", monitors=monitors, console=console
-    )
+    argv = bare_argv(spec, binary=BINARY, machine_type="pc-q35-7.2", accel="tcg", monitors=monitors, console=console)
     return (*argv, *extra)
 
 
@@ -54,9 +52,7 @@ def test_the_words() -> None:
 
 
 def test_nodes_and_devices() -> None:
-    disk = GuestDisk(
-        "d", "/dev/vg/x", "raw", "scsi", "n", wwn="0x5000", logical_block_size=4096, cache="writethrough"
-    )
+    disk = GuestDisk("d", "/dev/vg/x", "raw", "scsi", "n", wwn="0x5000", logical_block_size=4096, cache="writethrough")
     cache = {"direct": False, "no-flush": False}
     assert block_node(disk) == {
         "driver": "raw",

@@ -44,9 +44,7 @@ ODD_OPTIONS = st.lists(
     | st.builds(Option, st.sampled_from(sorted(ALONE)))
 )
 
-PROPERTIES = st.dictionaries(
-    st.sampled_from(["id", "serial", "addr", "x-y"]), st.text(st.characters(codec="utf-8"))
-)
+PROPERTIES = st.dictionaries(st.sampled_from(["id", "serial", "addr", "x-y"]), st.text(st.characters(codec="utf-8")))
 DEVICES = st.lists(st.tuples(st.sampled_from(["virtio-blk-pci", "e1000", "pvpanic"]), PROPERTIES, st.booleans()))
 
 
@@ -87,9 +85,7 @@ def test_what_qemu_could_not_have_read_is_refused(argv: list[str]) -> None:
 
 
 def test_the_end_of_every_line_is_ours() -> None:
-    argv = carried(
-        [Option("S"), Option("incoming", "tcp:0:4444"), Option("daemonize"), Option("pidfile", "/p")]
-    ).argv
+    argv = carried([Option("S"), Option("incoming", "tcp:0:4444"), Option("daemonize"), Option("pidfile", "/p")]).argv
     assert argv[-5:] == ("-mon", "esd-control,mode=control", "-S", "-incoming", "defer")
     assert argv.count("-S") == 1 and "-daemonize" not in argv and "/p" not in argv
 

@@ -24,9 +24,7 @@ def test_what_is_written_is_read_again(pairs: tuple[tuple[str, str], ...], impli
 
 
 @given(st.tuples(st.just("driver"), TEXTS), PAIRS)
-def test_the_key_that_may_be_left_out_loses_nothing(
-    first: tuple[str, str], rest: tuple[tuple[str, str], ...]
-) -> None:
+def test_the_key_that_may_be_left_out_loses_nothing(first: tuple[str, str], rest: tuple[tuple[str, str], ...]) -> None:
     assert parse(join((first, *rest), "driver"), "driver").pairs == (first, *rest)
 
 

@@ -158,7 +158,5 @@ def test_the_guest_sees_the_same_write_cache(tmp_path: Path) -> None:
 def write_caches(guest: Qmp) -> list[bool]:
     """Of all virtio disks: the drive's own setting, which is what the device offers the guest."""
     return sorted(
-        block["inserted"]["cache"]["writeback"]
-        for block in guest("query-block")
-        if "virtio" in block.get("qdev", "")
+        block["inserted"]["cache"]["writeback"] for block in guest("query-block") if "virtio" in block.get("qdev", "")
     )

@@ -68,14 +68,16 @@ def later_writes(before: Path, after: Path) -> dict[int, Stamp]:
     for offset, old, new in _sectors(before, after):
         if old != new:
             stamp = read_stamp(new)
-            assert stamp is not None and stamp.position == offset, f"{after} at {offset}: {new[:32]!r}, was {old[:32]!r}"
+            assert stamp is not None and stamp.position == offset, (
+                f"{after} at {offset}: {new[:32]!r}, was {old[:32]!r}"
+            )
             found[offset] = stamp
     return found
 
 
 def check_content(path: Path, drive: Drive) -> dict[int, Stamp]:
     """Every sector holds the pattern, or a stamp of its place. Returns the stamps by offset."""
-    found = {}
+    found: dict[int, Stamp] = {}
     with path.open("rb") as file:
         for offset in range(0, drive.size, MIB):
             part = file.read(MIB)

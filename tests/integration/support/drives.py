@@ -89,7 +89,7 @@ def _doubled(text: str) -> str:
 
 
 def _layers(machine: Machine, drive: Drive, plain: Path) -> None:
-    """A raw base and qcow2 layers over it. Each layer has its share of the right data; the ones below it have others'."""
+    """A raw base and qcow2 layers over it. Each layer has its share of the right data; those below have others'."""
     share = drive.size // (drive.chain + 1) // MIB * MIB
     base = f"{drive.path}.base"
     pattern.fill(machine.real(base), drive.size, drive.seed + 1000, "full")

@@ -24,8 +24,8 @@ from tests.integration.support.drives import Drive
 from tests.integration.support.machine import RUN, STATE, Machine, Process, kill
 
 PATHS = HostPaths(STATE, RUN)
-# Not a multiple of 256 KiB: where it is one, QEMU 7.2 to 8.2 with TCG loses writes to memory while it migrates (measured on 7.2:
-# 1 move in 12; a shortcut for aligned bitmaps forgets to reset the TLB). With KVM it makes no difference.
+# Not a multiple of 256 KiB: where it is one, QEMU 7.2 to 8.2 with TCG loses writes to memory while it migrates
+# (measured on 7.2: 1 move in 12; a shortcut for aligned bitmaps forgets to reset the TLB). With KVM it makes no difference.
 MEMORY = 128 * MIB + (8 << 10)
 DEFAULT_LOAD = "esd.mode=verify esd.rate=200"
 # Seconds of the guest.
@@ -45,7 +45,9 @@ class Guest:
         # Socket and record of the console of a guest that somebody else has started, on any host it comes to.
         self.foreign_console: tuple[str, str] | None = None
 
-    async def start(self, image: GuestImage | None, load: str = DEFAULT_LOAD, *, made: bool = False, **more: Any) -> None:
+    async def start(
+        self, image: GuestImage | None, load: str = DEFAULT_LOAD, *, made: bool = False, **more: Any
+    ) -> None:
         """Make its disks (but those that are `made`) and start it as `vm run` does. Without `image` it has no load."""
         for drive in () if made else self.drives:
             drive.make(self.machine)
@@ -133,7 +135,9 @@ class Guest:
         """Its disks are what they were: name, size, blocks, serial, place."""
         now = await self.disks()
         assert now.keys() == before.keys()
-        assert [(key, row[key], now[name][key]) for name, row in before.items() for key in row if row[key] != now[name][key]] == []
+        assert [
+            (key, row[key], now[name][key]) for name, row in before.items() for key in row if row[key] != now[name][key]
+        ] == []
 
     async def crc(self, drive: Drive) -> int:
         """Of the whole disk, as the guest reads it now. Its content is verified on the way."""

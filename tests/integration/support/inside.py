@@ -33,7 +33,7 @@ async def qemu_facts(guest: Guest) -> dict[str, Any]:
     """All in a QEMU that a migration would change."""
     asked = ("query-status", "query-block-exports", "query-migrate-capabilities", "query-migrate-parameters")
     async with monitor(guest) as qemu:
-        facts = {command: await qemu.execute(command) for command in asked}
+        facts: dict[str, Any] = {command: await qemu.execute(command) for command in asked}
         facts["jobs"] = [(job["id"], job["status"]) for job in await qemu.execute("query-jobs")]
         # A disk that QEMU has given up makes it refuse this question.
         with suppress(ExecuteError):

@@ -86,11 +86,11 @@ class Machine:
         )
 
     def _all(self) -> Iterator[Process]:
-        space = os.readlink(f"/proc/{self._init}/ns/pid")
+        space = str(Path(f"/proc/{self._init}/ns/pid").readlink())
         for folder in Path("/proc").iterdir():
             # Gone meanwhile, or a zombie that has no namespace any more.
             with suppress(OSError):
-                if folder.name.isdecimal() and os.readlink(folder / "ns/pid") == space:
+                if folder.name.isdecimal() and str((folder / "ns/pid").readlink()) == space:
                     process = _process(folder)
                     # Without words: it is ending.
                     if process.argv:
@@ -98,9 +98,7 @@ class Machine:
 
     def find(self, *words: str) -> tuple[Process, ...]:
         """The processes in whose command line each of `words` occurs."""
-        return tuple(
-            process for process in self.processes() if all(word in " ".join(process.argv) for word in words)
-        )
+        return tuple(process for process in self.processes() if all(word in " ".join(process.argv) for word in words))
 
     def qemu(self, name: str) -> Process:
         """The only QEMU called `name`."""
@@ -110,9 +108,7 @@ class Machine:
 
     def qemus(self, name: str) -> tuple[Process, ...]:
         return tuple(
-            process
-            for process in self.processes()
-            if "qemu-system" in process.argv[0] and _name(process.argv) == name
+            process for process in self.processes() if "qemu-system" in process.argv[0] and _name(process.argv) == name
         )
 
     def path_handlers(self) -> tuple[Process, ...]:
@@ -137,7 +133,11 @@ class Machine:
                     facts = path.lstat()
                     is_folder = path.is_dir()
                     inside = folder + "/" + str(path.relative_to(self.path(folder)))
-                    found[inside] = (facts.st_mode, 0 if is_folder else facts.st_size, 0 if is_folder else facts.st_mtime_ns)
+                    found[inside] = (
+                        facts.st_mode,
+                        0 if is_folder else facts.st_size,
+                        0 if is_folder else facts.st_mtime_ns,
+                    )
         return found
 
     def snapshot(self) -> Mapping[str, object]:
@@ -192,9 +192,7 @@ class Machine:
 
 
 # Folders that may stay when they are empty.
-_ROOMS = frozenset(
-    [f"{root}/{room}" for root in (STATE, RUN) for room in ("vm", "link", "unit", "disks")]
-)
+_ROOMS = frozenset([f"{root}/{room}" for root in (STATE, RUN) for room in ("vm", "link", "unit", "disks")])
 
 
 def _process(folder: Path) -> Process:
