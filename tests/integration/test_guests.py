@@ -67,7 +67,7 @@ async def test_refused_before_anything_is_touched(fleet: Fleet) -> None:
         await guest.start(None, made=True)
     with pytest.raises(RefusedError, match=r"hostA: there is no image /srv/none\.raw"):
         await Guest("vm2", fleet.a, [Drive("vda", 7, "none.raw")]).start(None, made=True)
-    with pytest.raises(RefusedError, match="hostA: /srv/text.qcow2 is not a qcow2"):
+    with pytest.raises(RefusedError, match=r"hostA: /srv/text\.qcow2 is not a qcow2"):
         await Guest("vm2", fleet.a, [Drive("vda", 7, "text.qcow2")]).start(None, made=True)
     assert [machine.snapshot() for machine in fleet.machines] == before
     async with open_hosts() as hosts:

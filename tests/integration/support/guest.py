@@ -25,7 +25,7 @@ from tests.integration.support.machine import RUN, STATE, Machine, Process, kill
 
 PATHS = HostPaths(STATE, RUN)
 # Not a multiple of 256 KiB: where it is one, QEMU 7.2 to 8.2 with TCG loses writes to memory while it migrates
-# (measured on 7.2: 1 move in 12; a shortcut for aligned bitmaps forgets to reset the TLB). With KVM it makes no difference.
+# (measured on 7.2: 1 move in 12; a shortcut for aligned bitmaps forgets to reset the TLB). KVM does not mind.
 MEMORY = 128 * MIB + (8 << 10)
 DEFAULT_LOAD = "esd.mode=verify esd.rate=200"
 # Seconds of the guest.

@@ -29,14 +29,18 @@ async def tell(guest: Guest, command: str, **arguments: Any) -> Any:
         return await qemu.execute(command, {name.replace("_", "-"): value for name, value in arguments.items()})
 
 
+async def _rows(qemu: QMPClient, command: str) -> Any:
+    return await qemu.execute(command)
+
+
 async def qemu_facts(guest: Guest) -> dict[str, Any]:
     """All in a QEMU that a migration would change."""
     asked = ("query-status", "query-block-exports", "query-migrate-capabilities", "query-migrate-parameters")
     async with monitor(guest) as qemu:
         facts: dict[str, Any] = {command: await qemu.execute(command) for command in asked}
-        facts["jobs"] = [(job["id"], job["status"]) for job in await qemu.execute("query-jobs")]
+        facts["jobs"] = [(job["id"], job["status"]) for job in await _rows(qemu, "query-jobs")]
         # A disk that QEMU has given up makes it refuse this question.
         with suppress(ExecuteError):
-            facts["nodes"] = sorted(node["node-name"] for node in await qemu.execute("query-named-block-nodes"))
+            facts["nodes"] = sorted(node["node-name"] for node in await _rows(qemu, "query-named-block-nodes"))
         facts["objects"] = await qemu.execute("qom-list", {"path": "/objects"})
     return facts
