@@ -71,7 +71,7 @@ def _refuses(error: EsdError) -> bool:
 
 
 def _unfinished(ctx: Context, error: EsdError) -> UnfinishedError:
-    hint = error.hint or f"qemu-esd resume {ctx.plan.id}"
+    hint = error.hint or f"qemu-esd status {ctx.plan.vm}; docs/recovery.md says what each state means"
     return UnfinishedError(f"the guest is committed to {ctx.plan.target.host}, but: {error}", hint=hint)
 
 

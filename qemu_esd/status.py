@@ -105,7 +105,7 @@ def _with_journal(seen: GuestView) -> GuestView:
     if story is not None and store.at_work(story.plan.id):
         return replace(seen, state=story.state)
     if story is not None and story.state in _UNDECIDED and seen.problem is None:
-        what = f"migration {story.plan.id} was broken off while {story.state}: qemu-esd resume {story.plan.id}"
+        what = f"migration {story.plan.id} was broken off while {story.state}: see docs/recovery.md"
         return replace(seen, problem=what)
     if seen.state == State.SETTLING and seen.problem is None and mover_process.find(seen.vm) is None:
         return replace(seen, problem=f"nobody here sees its move through: qemu-esd settle {seen.vm}")
