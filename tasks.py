@@ -181,7 +181,7 @@ def sshd_kept_off(missing: tuple[str, ...]) -> Iterator[None]:
     except BaseException:
         call(*as_root("systemctl", "unmask", *units))
         raise
-    say(f"this machine's own sshd stays off; to use it: systemctl unmask {' '.join(units)}")
+    say(f"this machine's own sshd stays off; to use it: systemctl unmask {' '.join(units)}; systemctl enable --now ssh")
 
 
 # ---- .venv

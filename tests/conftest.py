@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 from images.build import GuestImage, build
 from qemu_esd.hosts import lab
 from tests.integration.support.fleet import Fleet
-from tests.integration.support.machine import Machine
+from tests.integration.support.machine import Machine, kill
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +38,32 @@ def lab_hosts() -> Iterator[tuple[lab.LabHost, ...]]:
             asyncio.run(lab.down())
 
 
+@pytest.fixture(scope="session")
+def lab_image(guest_image: GuestImage) -> Iterator[GuestImage]:
+    """The image where lab hosts see it: each has a /tmp and a /run of its own, and this clone may be in one of them."""
+    with tempfile.TemporaryDirectory(prefix="esd-test-", dir="/var/cache") as folder:
+        copies = [Path(shutil.copy(path, folder)) for path in (guest_image.kernel, guest_image.initrd)]
+        yield GuestImage(*copies)
+
+
 @pytest.fixture
 def fleet(
-    lab_hosts: tuple[lab.LabHost, ...], guest_image: GuestImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab_hosts: tuple[lab.LabHost, ...], lab_image: GuestImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Fleet]:
-    """The hosts, empty, and a controller that knows nothing. Whatever the test leaves on them is removed."""
+    """The hosts, empty, and a controller that knows nothing. Whatever the test leaves on them is removed.
+
+    What the hosts' units have said is printed: pytest shows it if the test has failed.
+    """
     monkeypatch.setenv("QEMU_ESD_STATE", str(tmp_path / "controller"))
-    fleet = Fleet([Machine(host) for host in lab_hosts], guest_image)
+    fleet = Fleet([Machine(host) for host in lab_hosts], lab_image)
     fleet.sweep()
     yield fleet
+    print(fleet.logs())
+    end_movers()
     fleet.sweep()
+
+
+def end_movers() -> None:
+    """Processes of the test's controller that go on with a background move."""
+    for file in (Path(os.environ["QEMU_ESD_STATE"]) / "movers").glob("*.json"):
+        kill(json.loads(file.read_text())["pid"])

@@ -50,7 +50,7 @@ def _words() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="how often each migration is made (default 3; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="small disks, once: to see that it works")
     parser.add_argument("--disk", action="append", metavar="SIZE[:DATA]", help="this row instead, as in 1T:256M")
-    parser.add_argument("--bound", type=float, default=180.0, help="seconds for one migration (default 180)")
+    parser.add_argument("--bound", type=float, default=120.0, help="seconds for one migration (default 120)")
     parser.add_argument("--rate", type=parse_rate, help="limit of the link, each way, as in 1gbit (default: none)")
     parser.add_argument("--compare", type=Path, help="JSON of an earlier run")
     parser.add_argument("--keep", action="store_true", help="also into docs/figures/")

@@ -17,7 +17,7 @@ class Figures:
     running      from the start of the command until the target's QEMU says RESUME
     downtime     from STOP on the source until RESUME on the target
     qemu         what the source's QEMU says of its own share of it
-    silent       the longest time by which the guest's line of each second was late, as seen from outside
+    silent       by how much the latest of the guest's lines, one a second, was late: what is seen from outside
     longest_io   the longest single I/O by the guest's own clock, which stands still while the guest does
     link         over the link, both ways, until the command was done
     """

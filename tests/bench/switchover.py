@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
 from images.console import LoadLine
@@ -137,14 +136,14 @@ async def _how_far(source: Session) -> str:
 def _figures(witness: Witness, source: str, target: str, started: float, link: int) -> Figures:
     running = witness.events["RESUME", target]
     before = [beat for beat in witness.beats_of(source) if beat.at <= started]
-    beats = [before[-1], *(beat for beat in witness.beats if beat.at > started)]
-    _check(beats[0].line, beats[-1].line)
+    after = [beat for beat in witness.beats if beat.at > started]
+    _check(before[-1].line, after[-1].line)
     return Figures(
         running=_millis(running - started),
         downtime=_millis(running - witness.events["STOP", source]),
         qemu=witness.downtime_ms,
-        silent=_millis(max(late.lateness - early.lateness for early, late in pairwise(beats))),
-        longest_io=max(beat.line.number("istall") for beat in beats[1:]),
+        silent=_millis(max(beat.lateness for beat in after) - min(beat.lateness for beat in before)),
+        longest_io=max(beat.line.number("istall") for beat in after),
         link=link,
     )
 

@@ -36,7 +36,7 @@ class Beat:
 
     @property
     def lateness(self) -> float:
-        """Seconds by which the line is behind the guest's own clock, plus a constant."""
+        """Seconds that the line is behind the guest's clock, plus a constant: it grows while the guest stands still."""
         return self.at - self.line.number("t")
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.lab
 
 async def test_it_touches_nothing(fleet: Fleet) -> None:
     guest = await fleet.idle(Drive("vda", 7, size=8 * MIB), Drive("vdb", 9, "b.qcow2", size=8 * MIB, chain=1))
-    before = [machine.snapshot() for machine in fleet.machines], await qemu_facts(guest)
+    before, inside = fleet.snapshot(), await qemu_facts(guest)
     request = Request("vm1", "hostB", Handler.BACKGROUND, source="hostA", disk_handlers={"vdb": Handler.MISS})
 
     proposal = await api.propose(request)
@@ -27,7 +27,8 @@ async def test_it_touches_nothing(fleet: Fleet) -> None:
         ("vda", Handler.BACKGROUND),
         ("vdb", Handler.MISS),
     ]
-    assert ([machine.snapshot() for machine in fleet.machines], await qemu_facts(guest)) == before
+    await fleet.unchanged(before)
+    assert await qemu_facts(guest) == inside
 
 
 async def test_it_tells_of_every_problem_at_once(fleet: Fleet) -> None:

@@ -122,11 +122,11 @@ async def test_what_cannot_go_is_named(fleet: Fleet, words: Sequence[str], what:
     disk = ("-drive", "file=/srv/a.img,format=raw,if=virtio", "-pidfile", "/tmp/theirs.pid")
     start(fleet.a, "qemu-system-x86_64", "-display", "none", "-m", "64", "-name", "theirs", *disk, *words)
     await written(fleet.a.path("/tmp/theirs.pid"))
-    before = [machine.snapshot() for machine in fleet.machines]
+    before = fleet.snapshot()
     with pytest.raises(RefusedError, match=what) as error:
         await Guest("theirs", fleet.a, ()).migrate(fleet.b, Handler.REDIRECT)
     assert (error.value.host, error.value.exit_status) == ("hostA", 3)
-    assert [machine.snapshot() for machine in fleet.machines] == before
+    await fleet.unchanged(before)
 
 
 async def written(path: Path) -> None:

@@ -62,14 +62,14 @@ async def test_what_qemu_refuses_is_told_in_its_words(fleet: Fleet) -> None:
 async def test_refused_before_anything_is_touched(fleet: Fleet) -> None:
     guest = await fleet.idle(VDA)
     fleet.a.path("/srv/text.qcow2").write_text("no image at all")
-    before = [machine.snapshot() for machine in fleet.machines]
+    before = fleet.snapshot()
     with pytest.raises(RefusedError, match=r"hostA: a guest called vm1 runs there"):
         await guest.start(None, made=True)
     with pytest.raises(RefusedError, match=r"hostA: there is no image /srv/none\.raw"):
         await Guest("vm2", fleet.a, [Drive("vda", 7, "none.raw")]).start(None, made=True)
     with pytest.raises(RefusedError, match=r"hostA: /srv/text\.qcow2 is not a qcow2"):
         await Guest("vm2", fleet.a, [Drive("vda", 7, "text.qcow2")]).start(None, made=True)
-    assert [machine.snapshot() for machine in fleet.machines] == before
+    await fleet.unchanged(before)
     async with open_hosts() as hosts:
         with pytest.raises(RefusedError, match="hostA: vm1 runs"):
             await guests.forget(hosts, "vm1", HOSTS)

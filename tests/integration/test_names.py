@@ -33,6 +33,7 @@ async def test_odd_names_are_names(fleet: Fleet, tmp_path: Path, case: str) -> N
     name, file, folder, transport = ODD[case]
     drive = Drive("vda", 7, file, size=4 * MIB)
     guest = await fleet.idle(drive, name=name)
+    fleet.b.real(folder).mkdir()
     told = await guest.migrate(fleet.b, Handler.BACKGROUND, overlay_folder=folder, transport=transport)
     (found,) = fleet.b.real(folder).iterdir()
     assert (await guest.look()).vm == name
@@ -47,19 +48,19 @@ async def test_odd_names_are_names(fleet: Fleet, tmp_path: Path, case: str) -> N
 async def test_a_vm_is_not_called_so(fleet: Fleet, name: str) -> None:
     guest = Guest(name, fleet.a, [Drive("vda", 7, size=MIB)])
     guest.drives[0].make(fleet.a)
-    before = [machine.snapshot() for machine in fleet.machines]
+    before = fleet.snapshot()
     with pytest.raises(UsageError, match="cannot be the name of a VM"):
         await guest.start(None, made=True)
     with pytest.raises(EsdError) as refused:
         await api.migrate(Request(name, "hostB", Handler.REDIRECT, source="hostA"), print)
     assert refused.value.exit_status in (2, 3)
-    assert [machine.snapshot() for machine in fleet.machines] == before
+    await fleet.unchanged(before)
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        *("id=a b", "id=../x", "id=$(id)", "id=-x", "id=", "id=a/b", "id=new\nline", "id=esd-mine"),
+        *("id=a b", "id=../x", "id=$(id)", "id=-x", "id=a/b", "id=new\nline", "id=esd-mine"),
         *("serial=new\nline", "serial=ünicode", "format=vmdk", "bus=usb", "wwn=12", "file=/etc/passwd"),
     ],
 )

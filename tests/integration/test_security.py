@@ -160,12 +160,12 @@ async def test_plaintext_has_no_key(fleet: Fleet) -> None:
 
 async def test_an_unknown_host_key_is_refused(fleet: Fleet) -> None:
     guest = await fleet.idle(Drive("vda", 7, size=MIB))
-    before = [machine.snapshot() for machine in fleet.machines]
+    before = fleet.snapshot()
     with swapped_keys(fleet.a.lab.root / "known_hosts"), pytest.raises(HostKeyError) as refused:
         await api.migrate(Request("vm1", "hostB", Handler.REDIRECT, source="hostA"), print)
     assert (refused.value.host, refused.value.exit_status) == ("hostB", 3)
     assert "ssh -- hostB true" in (refused.value.hint or "")
-    assert [machine.snapshot() for machine in fleet.machines] == before
+    await fleet.unchanged(before)
     assert guest.qemu()
 
 

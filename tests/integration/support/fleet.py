@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,15 +34,36 @@ class Fleet:
         await guest.start(None, **more)
         return guest
 
-    async def finish(self, guest: Guest, *, settle: bool = True) -> None:
+    async def finish(self, *those: Guest, settle: bool = True) -> None:
         """The end of every story: settle, release, stop, forget, and nothing is left on any host."""
-        if settle:
-            await api.settle_guest(guest.name, guest.machine.name, lambda *_: None)
-        await api.release_guest(guest.name, guest.machine.name)
-        async with open_hosts() as hosts:
-            await guests.kill(hosts, guest.name, guest.machine.name)
-            await guests.forget(hosts, guest.name, [machine.name for machine in self.machines])
+        for guest in those:
+            if settle:
+                await api.settle_guest(guest.name, guest.machine.name, lambda *_: None)
+            await api.release_guest(guest.name, guest.machine.name)
+            async with open_hosts() as hosts:
+                await guests.kill(hosts, guest.name, guest.machine.name)
+                await guests.forget(hosts, guest.name, [machine.name for machine in self.machines])
         self.check_empty()
+
+    def snapshot(self) -> dict[str, object]:
+        """All on all hosts by which a test sees that something was touched."""
+        return {f"{each.name} {key}": value for each in self.machines for key, value in each.snapshot().items()}
+
+    async def unchanged(self, before: dict[str, object]) -> None:
+        """The hosts are as they were; what was only asked of them may take a moment to end."""
+        for _ in range(50):
+            now = self.snapshot()
+            changed = [
+                (key, before.get(key), now.get(key)) for key in {**before, **now} if before.get(key) != now.get(key)
+            ]
+            if not changed:
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"changed: {changed}")
+
+    def logs(self) -> str:
+        """What QEMUs, path handlers and the like have said, for the report of a test that failed."""
+        return "\n".join(each.logs() for each in self.machines)
 
     def check_empty(self) -> None:
         """Nothing of ours is left anywhere, but for images."""

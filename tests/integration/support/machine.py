@@ -148,6 +148,11 @@ class Machine:
             "ports": sorted(self.listening()),
         }
 
+    def logs(self) -> str:
+        """What the units of this host have said."""
+        paths = self.path(f"{STATE}/unit").glob("*/log")
+        return "\n".join(f"{self.name} {path.parent.name}: {path.read_text(errors='replace')}" for path in paths)
+
     def leftovers(self) -> list[str]:
         """What of ours is there although no guest is: all but images, and what the test itself has put into /srv."""
         images = (f"{STATE}/disks/", f"{STATE}/accel")
