@@ -46,7 +46,7 @@ def when(moment: State | str) -> Callable[[What], bool]:
 
 async def rolls_back(fleet: Fleet, guest: Guest, moment: Callable[[What], bool], victim: Callable[[], Process]) -> None:
     before, inside = places(fleet), await qemu_facts(guest)
-    killed = []
+    killed: list[Process] = []
 
     def report(what: What) -> None:
         if moment(what) and not killed:
