@@ -25,8 +25,9 @@ while :; do
     sh ./run >>log 2>&1 </dev/null &
     echo $! >pid
     wait $!
-    echo $? >exit
+    status=$?
     rm -f pid
+    echo $status >exit
     if [ -e stop ] || [ "$2" = once ]; then break; fi
     sleep 1
 done

@@ -101,10 +101,11 @@ async def _tunnel_argv(ctx: Context, *extra: str) -> tuple[str, ...]:
     )
     options = {
         "BatchMode": "yes",
+        "ConnectTimeout": "5",
         "ExitOnForwardFailure": "yes",
         "IdentitiesOnly": "yes",
         "IdentityFile": f"{state}/tunnel.key",
-        "ServerAliveCountMax": "3",
+        "ServerAliveCountMax": "2",
         "ServerAliveInterval": "5",
         "StreamLocalBindMask": "0177",
         "StreamLocalBindUnlink": "yes",

@@ -44,14 +44,25 @@ async def mirror(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
     """Start the mirror, or join the one that runs, and wait until it has read everything or failed."""
     qemu, id = station.qemu, names.move_job(disk.suid)
     await start_mirror(station, disk)
-    watching = asyncio.ensure_future(_watch(station, id, on_bytes))
-    try:
-        job = await jobs.wait_status(qemu, id, frozenset({"ready", "concluded"}), MIRROR_SECONDS)
-    finally:
-        watching.cancel()
-    if job.error:
+    job = await _first_pass(station, id, on_bytes)
+    if job is not None and job.error:
         logger.warning("the background job failed; what is missing is filled piece by piece", error=job.error)
-    await end_mirror(station.qemu, disk.suid)
+    await end_mirror(qemu, disk.suid)
+
+
+async def _first_pass(station: Station, id: str, on_bytes: OnBytes) -> jobs.Job | None:
+    """Wait until the job has gone through the disk once. How far it is has no event, so it is looked at.
+
+    Not until it is ready: it reads again what the guest writes, which is local already, and may never catch up.
+    """
+    goal = 0
+    while True:
+        job = (await jobs.running(station.qemu)).get(id)
+        if job is None or job.status in ("ready", "concluded") or 0 < goal <= job.done:
+            return job
+        goal = goal or job.total
+        on_bytes(job.done, job.total)
+        await asyncio.sleep(PROGRESS_SECONDS)
 
 
 async def start_mirror(station: Station, disk: DiskRecord) -> None:
@@ -73,15 +84,6 @@ async def end_mirror(qemu: Session, suid: str) -> None:
         await jobs.dismiss(qemu, id)
     if names.sink(suid) in await blockdev.names(qemu):
         await blockdev.delete(qemu, names.sink(suid))
-
-
-async def _watch(station: Station, id: str, on_bytes: OnBytes) -> None:
-    """A job's progress has no event: it is looked at while somebody waits."""
-    while True:
-        job = (await jobs.running(station.qemu)).get(id)
-        if job:
-            on_bytes(job.done, job.total)
-        await asyncio.sleep(PROGRESS_SECONDS)
 
 
 async def fill(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:

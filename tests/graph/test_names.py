@@ -14,7 +14,7 @@ from qemu_esd.model.suid import suid_of
 
 # As QEMU's id_wellformed() has it; node names end at 31 characters.
 WELL_FORMED = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,30}")
-LEVELS = 100
+LEVELS = 12
 
 suids = st.builds(suid_of, st.text(), st.text(), serial=st.none() | st.text(), wwn=st.none() | st.text())
 anything = st.text() | suids | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{19}", fullmatch=True)
