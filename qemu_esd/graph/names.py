@@ -68,10 +68,12 @@ def sink(suid: str) -> str:
 
 
 def move_job(suid: str) -> str:
+    """The mirror of the background move."""
     return node(suid, "move")
 
 
 def detach_job(suid: str) -> str:
+    """The closing stream of a settled disk."""
     return node(suid, "end")
 
 

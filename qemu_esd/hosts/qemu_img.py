@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from qemu_esd.errors import CommandFailedError
 from qemu_esd.hosts.base import Host, run, shell
 
 # An overlay opened alone would read zeros where data is missing: this name cannot be opened, so it fails instead.
@@ -17,23 +16,8 @@ async def create_overlay(host: Host, path: str, size: int, options: dict[str, st
     """An empty qcow2 of `size` bytes whose header fails closed. `options` are qcow2 creation options."""
     words = ",".join(f"{name}={value}" for name, value in {"compat": "1.1", **options}.items())
     # -u: the backing name is not opened, which is the point of it.
-    argv = (
-        "qemu-img",
-        "create",
-        "-q",
-        "-u",
-        "-f",
-        "qcow2",
-        "-F",
-        "raw",
-        "-b",
-        UNOPENABLE,
-        "-o",
-        words,
-        path,
-        str(size),
-    )
-    await shell(host, 'umask 077; exec "$@"', *argv)
+    argv = ("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", UNOPENABLE)
+    await shell(host, 'umask 077; exec "$@"', *argv, "-o", words, path, str(size))
 
 
 async def virtual_size(host: Host, path: str, format: str) -> int:
@@ -45,12 +29,3 @@ async def info(host: Host, path: str, format: str) -> dict[str, Any]:
     """`qemu-img info` of an image that may be in use (nothing is locked or written)."""
     done = await run(host, ("qemu-img", "info", "-U", "--output=json", "-f", format, path))
     return dict(json.loads(done.stdout))
-
-
-async def problems(host: Host, path: str) -> str | None:
-    """What `qemu-img check` finds wrong with a qcow2 that nobody writes to, or None."""
-    try:
-        await run(host, ("qemu-img", "check", "-U", "-f", "qcow2", path))
-    except CommandFailedError as error:
-        return error.stderr.strip() or f"qemu-img check ended with {error.status}"
-    return None

@@ -79,6 +79,7 @@ class Journal:
 
     @property
     def story(self) -> Story:
+        """What it tells now. Raises RecordError for one that was never begun."""
         return tell(tuple(self._entries))
 
 
@@ -89,6 +90,7 @@ def _folder() -> Path:
 
 
 def path_of(id: str) -> Path:
+    """Where the journal of a migration is, or would be."""
     return _folder() / f"{id}.jsonl"
 
 

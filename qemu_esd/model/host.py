@@ -27,27 +27,34 @@ class HostPaths:
     run: str
 
     def vm_state(self, vm: str) -> str:
+        """The folder of a guest's record and logs."""
         return f"{self.state}/vm/{vm_key(vm)}"
 
     def vm_run(self, vm: str) -> str:
+        """The folder of a guest's sockets."""
         return f"{self.run}/vm/{vm_key(vm)}"
 
     def guest_record(self, vm: str) -> str:
         return f"{self.vm_state(vm)}/guest.json"
 
     def console_log(self, vm: str, generation: int) -> str:
+        """What the guest said here, one file per switchover."""
         return f"{self.vm_state(vm)}/console.{generation:04}.log"
 
     def overlay(self, vm: str, suid: str, generation: int, folder: str | None = None) -> str:
+        """A device's member on this host; in `folder` where the user wants it elsewhere."""
         return f"{folder or self.state + '/disks'}/{vm_key(vm)}.{suid}.g{generation}.qcow2"
 
     def link_state(self, migration: str) -> str:
+        """The folder of one end of a link: its record and its keys, which the TLS objects are named after."""
         return f"{self.state}/link/{migration}"
 
     def link_run(self, migration: str) -> str:
+        """The folder of one end of a link: its sockets."""
         return f"{self.run}/link/{migration}"
 
     def unit(self, name: str) -> str:
+        """The folder of a supervised process."""
         return f"{self.state}/unit/{name}"
 
 
@@ -67,5 +74,6 @@ class GuestSockets:
 
 
 def guest_sockets(paths: HostPaths, vm: str) -> GuestSockets:
+    """Where they are for a guest on one host."""
     run = paths.vm_run(vm)
     return GuestSockets(*(f"{run}/{name}.sock" for name in ("control", "observe", "user", "console", "nbd")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from qemu_esd.errors import QemuError
@@ -31,6 +30,7 @@ async def add_all(session: Session, nodes: Iterable[Node]) -> None:
 
 
 async def delete(session: Session, name: str) -> None:
+    """`blockdev-del`. Raises QemuError while somebody uses the node, or if there is none."""
     await session.execute("blockdev-del", node_name=name)
 
 
@@ -49,10 +49,13 @@ async def swap(session: Session, qdev: str, node: str) -> None:
 
 
 async def under(session: Session, qdev: str) -> str:
-    """The node under a guest device now."""
+    """The node under a guest device now. Raises QemuError if there is no such device, or nothing in it."""
     # query-block names a device by its id if its QOM path is just that id.
     names = (qdev, qdev.rsplit("/", 1)[-1])
-    return str(next(row for row in await devices(session) if row.get("qdev") in names)["inserted"]["node-name"])
+    for row in await devices(session):
+        if row.get("qdev") in names and "inserted" in row:
+            return str(row["inserted"]["node-name"])
+    raise QemuError("query-block", f"there is no block device {qdev}", host=session.host)
 
 
 async def snapshot(session: Session, node: str, overlay: str) -> None:
@@ -81,23 +84,3 @@ async def has_subclusters(session: Session, name: str) -> bool:
 async def devices(session: Session) -> list[Node]:
     """`query-block`: the guest's block devices with what is inserted in them."""
     return list(await session.execute("query-block"))
-
-
-@dataclass(frozen=True)
-class BlockStats:
-    """What a block backend has done since the start. Bytes and operations."""
-
-    read_bytes: int
-    write_bytes: int
-    reads: int
-    writes: int
-
-
-async def stats(session: Session) -> dict[str, BlockStats]:
-    """Statistics by the path of the device."""
-    rows = await session.execute("query-blockstats")
-    return {row["qdev"]: _stats(row["stats"]) for row in rows if row.get("qdev")}
-
-
-def _stats(row: Node) -> BlockStats:
-    return BlockStats(row["rd_bytes"], row["wr_bytes"], row["rd_operations"], row["wr_operations"])

@@ -49,4 +49,5 @@ async def delete(session: Session, id: str) -> None:
 
 
 async def ids(session: Session) -> frozenset[str]:
+    """The ids of all exports."""
     return frozenset(export["id"] for export in await session.execute("query-block-exports"))

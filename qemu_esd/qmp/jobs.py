@@ -68,10 +68,6 @@ async def start_detach(session: Session, id: str, overlay: str) -> None:
     await session.execute("block-stream", job_id=id, device=overlay, on_error="report", auto_dismiss=False)
 
 
-async def set_speed(session: Session, id: str, speed: int) -> None:
-    await session.execute("block-job-set-speed", device=id, speed=speed)
-
-
 async def cancel(session: Session, id: str) -> None:
     """Cancel without completing; a job that has just ended by itself counts as cancelled."""
     try:
@@ -82,6 +78,7 @@ async def cancel(session: Session, id: str) -> None:
 
 
 async def dismiss(session: Session, id: str) -> None:
+    """Forget a job that is concluded."""
     await session.execute("job-dismiss", id=id)
 
 

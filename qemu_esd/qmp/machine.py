@@ -1,4 +1,4 @@
-"""The machine as a whole: version, name, run state, objects, devices."""
+"""The machine as a whole: version, identity, run state, objects and their properties."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from qemu_esd.qmp.session import Session
 
 
 async def version(session: Session) -> tuple[int, int, int]:
+    """QEMU's major, minor and micro."""
     numbers = (await session.execute("query-version"))["qemu"]
     return (numbers["major"], numbers["minor"], numbers["micro"])
 
@@ -18,6 +19,7 @@ async def run_state(session: Session) -> str:
 
 
 async def cont(session: Session) -> None:
+    """Let the guest run. In a QEMU that still waits for a stream this arms its start: never sent there."""
     await session.execute("cont")
 
 
@@ -27,11 +29,8 @@ async def power_down(session: Session) -> None:
 
 
 async def uuid(session: Session) -> str:
+    """The machine's identity, which a migration carries over."""
     return str((await session.execute("query-uuid"))["UUID"])
-
-
-async def name(session: Session) -> str:
-    return str((await session.execute("query-name")).get("name", ""))
 
 
 async def current_machine_type(session: Session) -> str:
@@ -40,39 +39,29 @@ async def current_machine_type(session: Session) -> str:
     return kind.removesuffix("-machine")
 
 
-async def machine_types(session: Session) -> frozenset[str]:
-    return frozenset(row["name"] for row in await session.execute("query-machines"))
-
-
 async def memory_size(session: Session) -> int:
     """Bytes of RAM plugged at start."""
     return int((await session.execute("query-memory-size-summary"))["base-memory"])
 
 
 async def add_object(session: Session, kind: str, id: str, properties: dict[str, Any]) -> None:
+    """`object-add` of the QOM type `kind`. Raises QemuError if there is one of that id."""
     await session.execute_dict("object-add", {"qom-type": kind, "id": id, **properties})
 
 
 async def delete_object(session: Session, id: str) -> None:
+    """`object-del`. Raises QemuError if there is none."""
     await session.execute("object-del", id=id)
 
 
 async def objects(session: Session) -> frozenset[str]:
-    """The ids of user-created objects."""
+    """The ids of user-created objects, among other names in the same folder of the object tree."""
     return frozenset(row["name"] for row in await session.execute("qom-list", path="/objects"))
 
 
 async def property(session: Session, path: str, name: str) -> Any:
     """A property of the object at `path` (an id or a QOM path)."""
     return await session.execute("qom-get", path=path, property=name)
-
-
-async def drivers(session: Session) -> frozenset[str]:
-    """The block drivers that `blockdev-add` knows, from the schema (never guessed from the version)."""
-    schema = await session.execute("query-qmp-schema")
-    by_name = {entry["name"]: entry for entry in schema}
-    options = by_name[by_name["blockdev-add"]["arg-type"]]
-    return frozenset(variant["case"] for variant in options["variants"])
 
 
 async def has_tls_psk(session: Session) -> bool:

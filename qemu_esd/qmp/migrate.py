@@ -34,6 +34,7 @@ class Progress:
 
 
 async def progress(session: Session) -> Progress:
+    """How far the stream in or out of this QEMU is; "none" where there was none."""
     reply = await session.execute("query-migrate")
     ram = reply.get("ram", {})
     return Progress(
@@ -47,16 +48,19 @@ async def progress(session: Session) -> Progress:
 
 
 async def capabilities(session: Session) -> dict[str, bool]:
+    """All capabilities of this QEMU, on or off."""
     rows = await session.execute("query-migrate-capabilities")
     return {row["capability"]: row["state"] for row in rows}
 
 
 async def set_capabilities(session: Session, wanted: dict[str, bool]) -> None:
+    """Switch these on or off, and leave the others. Raises QemuError while a migration is under way."""
     rows = [{"capability": name, "state": state} for name, state in wanted.items()]
     await session.execute("migrate-set-capabilities", capabilities=rows)
 
 
 async def parameters(session: Session) -> Parameters:
+    """Those that we change, as they are now."""
     reply = await session.execute("query-migrate-parameters")
     return Parameters(
         reply.get("tls-creds", ""), reply.get("tls-hostname", ""), reply["max-bandwidth"], reply["downtime-limit"]
@@ -64,6 +68,7 @@ async def parameters(session: Session) -> Parameters:
 
 
 async def set_parameters(session: Session, wanted: Parameters) -> None:
+    """Change all of them; the next migration obeys, and bandwidth and downtime a running one too."""
     await session.execute(
         "migrate-set-parameters",
         tls_creds=wanted.tls_creds,
@@ -79,6 +84,7 @@ async def listen(session: Session, uri: str) -> None:
 
 
 async def start(session: Session, uri: str) -> None:
+    """Send the guest to `uri`. Returns at once; what becomes of it is told by events."""
     await session.execute("migrate", uri=uri)
 
 
@@ -88,6 +94,7 @@ async def go_on(session: Session) -> None:
 
 
 async def cancel(session: Session) -> None:
+    """Ask for the end of the outgoing stream; it has ended with the event `cancelled`, or `completed` if too late."""
     await session.execute("migrate_cancel")
 
 

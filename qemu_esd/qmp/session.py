@@ -40,6 +40,7 @@ class Session:
         return await self.execute_dict(command, words)
 
     async def execute_dict(self, command: str, arguments: dict[str, Any]) -> Any:
+        """The same with the arguments as QMP writes them."""
         try:
             async with asyncio.timeout(COMMAND_SECONDS):
                 return await self._client.execute(command, arguments or None)

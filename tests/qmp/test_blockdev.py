@@ -87,6 +87,13 @@ async def test_nodes_are_swapped_under_a_device(folder: Path) -> None:
         assert [row["inserted"]["node-name"] for row in await blockdev.devices(session)] == ["a"]
 
 
+async def test_a_device_that_was_unplugged_has_no_node(folder: Path) -> None:
+    async with machine(folder, null("a")) as session:
+        gone = "/machine/peripheral/vdb/virtio-backend"
+        with pytest.raises(QemuError, match=f"there is no block device {gone}"):
+            await blockdev.under(session, gone)
+
+
 async def test_an_overlay_is_put_above_a_node_for_all_its_users(folder: Path) -> None:
     create(folder / "over", "qcow2", "1M", "-o", "cluster_size=16k,extended_l2=on")
     create(folder / "plain", "qcow2", "1M")

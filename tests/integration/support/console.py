@@ -6,9 +6,10 @@ QEMU records the console in a file per switchover; a line that is cut by a switc
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import suppress
 from pathlib import Path
 
 from images.console import LoadLine, parse
@@ -69,14 +70,23 @@ class Console:
         return self._file.read_bytes()[-1500:].decode(errors="replace")
 
 
-@asynccontextmanager
-async def typing(socket: Path, text: str) -> AsyncIterator[None]:
-    """Type a line. The connection stays open, so that QEMU has taken all of it before it sees the end."""
-    _, writer = await asyncio.open_unix_connection(str(socket))
-    try:
-        writer.write(f"{text}\n".encode())
-        await writer.drain()
-        yield
-    finally:
-        writer.close()
-        await writer.wait_closed()
+class Terminal:
+    """Somebody at the console, for as long as the guest's QEMU runs.
+
+    One connection, and always read: while QEMU still writes to one that has been closed, the guest's words are lost,
+    and while nobody reads, the guest waits.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        threading.Thread(target=self._read_to_the_end, daemon=True).start()
+
+    def _read_to_the_end(self) -> None:
+        with self._socket, suppress(OSError):
+            while self._socket.recv(4096):
+                pass
+
+    def type(self, text: str) -> None:
+        self._socket.sendall(f"{text}\n".encode())

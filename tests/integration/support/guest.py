@@ -19,7 +19,7 @@ from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import Request
 from qemu_esd.model.suid import suid_of
 from qemu_esd.phases.context import Reporter
-from tests.integration.support.console import Console, typing
+from tests.integration.support.console import Console, Terminal
 from tests.integration.support.drives import Drive
 from tests.integration.support.machine import RUN, STATE, Machine, Process, kill
 
@@ -42,6 +42,7 @@ class Guest:
         self.drives = tuple(drives)
         self.generation = 0
         self.console = Console()
+        self._terminal: Terminal | None = None
         # Socket and record of the console of a guest that somebody else has started, on any host it comes to.
         self.foreign_console: tuple[str, str] | None = None
 
@@ -76,8 +77,10 @@ class Guest:
         """Type `command`, and return the line that answers it."""
         own = guest_sockets(PATHS, self.name).console
         socket = self.machine.path(self.foreign_console[0] if self.foreign_console else own)
-        async with typing(socket, command):
-            return await self.console.wait(answer or command.split()[0], seconds)
+        if self._terminal is None or self._terminal.path != socket:
+            self._terminal = Terminal(socket)
+        self._terminal.type(command)
+        return await self.console.wait(answer or command.split()[0], seconds)
 
     async def status(self) -> LoadLine:
         """The next line of the load that has not been said yet."""
