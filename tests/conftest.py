@@ -10,12 +10,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from images.build import GuestImage, build
 from qemu_esd.hosts import lab
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.machine import Machine, kill
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile(
+    "esd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("esd")
 
 
 @pytest.fixture(scope="session")

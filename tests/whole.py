@@ -28,6 +28,8 @@ Mark = re.Pattern[str]
 
 def main(arguments: list[str]) -> int:
     base = Path(tempfile.mkdtemp(prefix="esd-"))
+    # Tests become nobody, who must see that there is nothing; what is secret in it has its own modes.
+    base.chmod(0o711)
     before = traces(re.compile(base.name))
     status, mark = run_pytest(base, arguments)
     left = still_there(base, mark, before)

@@ -82,7 +82,7 @@ def migrate(
         disk_handlers=parse_disk_policies(disk_policy or []),
         transport=parse_transport(transport, plaintext),
         local_space=not no_local_space,
-        overlay_folder=_folder(overlay_dir),
+        overlay_folder=overlay_dir,
         bandwidth=None if bandwidth is None else _rate(bandwidth),
         downtime_ms=_milliseconds(downtime),
         ports=DEFAULT_PORTS if ports is None else parse_ports(ports),
@@ -152,12 +152,6 @@ def _milliseconds(downtime: int | None) -> int | None:
     if downtime is not None and downtime < 1:
         raise UsageError("--downtime must be at least one millisecond", hint="QEMU's own limit is 300")
     return downtime
-
-
-def _folder(path: str | None) -> str | None:
-    if path is not None and not path.startswith("/"):
-        raise UsageError(f"--overlay-dir {path!r} is not a whole path", hint="write it as it is on the target")
-    return path
 
 
 def _check_release(request: Request) -> None:

@@ -31,6 +31,12 @@ class Request:
     downtime_ms: int | None = None
     ports: range = DEFAULT_PORTS
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for what can be seen to be wrong without any host."""
+        if self.overlay_folder is not None and not _is_whole_path(self.overlay_folder):
+            what = f"{self.overlay_folder!r} is not a whole path of a folder"
+            raise UsageError(what, hint=f"write --overlay-dir as it is on {self.target}, from / on and without ..")
+
     def handler_of(self, disk: Disk) -> Handler:
         return self.disk_handlers.get(disk.id, self.handler)
 
@@ -42,3 +48,8 @@ class Request:
                 near = difflib.get_close_matches(name, names, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"its disks are {', '.join(names) or 'none'}"
                 raise UsageError(f"{self.vm} has no disk {name!r}", hint=hint)
+
+
+def _is_whole_path(path: str) -> bool:
+    """It means the same in any folder, and goes where it says."""
+    return path.startswith("/") and ".." not in path.split("/") and path.isprintable()

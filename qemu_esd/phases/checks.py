@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 
 from qemu_esd.graph import names
@@ -128,6 +129,13 @@ def _places_for_writes(request: Request) -> Iterator[Problem]:
     if not request.local_space and request.handler is not Handler.REDIRECT:
         what = f"--no-local-space leaves no room for what {request.handler} keeps"
         yield Problem(request.target, what, "use it with --policy redirect")
+
+
+def missing_folder(request: Request, present: frozenset[str]) -> Iterator[Problem]:
+    """The user's own folder for overlays has to be there: a slip of the pen must not fill another file system."""
+    folder = request.overlay_folder
+    if request.local_space and folder is not None and folder not in present:
+        yield Problem(request.target, f"there is no folder {folder}", f"on it: mkdir -p {shlex.quote(folder)}")
 
 
 def existing_overlays(members: Iterable[Image | None], present: frozenset[str], host: str) -> tuple[Problem, ...]:

@@ -50,9 +50,10 @@ async def propose(hosts: Hosts, monitors: Monitors, request: Request) -> Proposa
     free = await files.free_bytes(target_host, folder)
     plan, carried = _decide(request, source, target)
     members = [disk.member for disk in plan.disks]
-    present = await files.existing(target_host, *_paths(members, carried))
+    present = await files.existing(target_host, folder, *_paths(members, carried))
     problems = (
         *checks.find_problems(request, source, target, free),
+        *checks.missing_folder(request, present),
         *checks.existing_overlays(members, present, request.target),
         *_carry_problems(plan, carried, present),
     )

@@ -38,7 +38,7 @@ async def test_hostile_words_arrive_as_they_are(host: Host) -> None:
 
 
 @given(args=words)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 async def test_any_words_arrive_as_they_are(host: Host, args: list[str]) -> None:
     assert await shown(host, *args) == args
 

@@ -27,7 +27,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[Fill, Path]:
 
 
 @given(st.data(), fills)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_expected_is_what_fill_wrote(images: dict[Fill, Path], data: st.DataObject, name: Fill) -> None:
     offset = data.draw(st.integers(0, SIZE))
     length = data.draw(st.integers(0, SIZE - offset))
@@ -37,7 +37,7 @@ def test_expected_is_what_fill_wrote(images: dict[Fill, Path], data: st.DataObje
 
 
 @given(seeds, fills, st.integers(0, 1 << 40), st.integers(0, 3 * MIB), st.integers(0, 3 * MIB))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_expected_of_a_range_is_expected_of_its_parts(seed: int, name: Fill, offset: int, one: int, two: int) -> None:
     parts = expected(seed, name, offset, one) + expected(seed, name, offset + one, two)
     assert expected(seed, name, offset, one + two) == parts

@@ -100,6 +100,8 @@ async def test_the_target_is_not_fit(fleet: Fleet) -> None:
             Request("vm1", "hostB", Handler.REDIRECT, source="hostA", overlay_folder="/srv/small", local_space=False)
         )
         assert proposal.problems == ()
+    async with refusing(fleet, guest, RefusedError, "hostB: .*no folder /srv/no ne", "mkdir -p '/srv/no ne'"):
+        await migrate(overlay_folder="/srv/no ne")
     with existing(fleet.b, f"/var/lib/qemu-esd/disks/vm1.{guest.suid(VDB)}.g1.qcow2"):
         async with refusing(fleet, guest, RefusedError, "hostB: .*g1.qcow2 is there already", "move it away"):
             await migrate()

@@ -34,7 +34,7 @@ def union(kind: Any) -> st.SearchStrategy[Any]:
 @pytest.mark.parametrize("kind", [Endpoint, Layer, Resource, Entry], ids=["Endpoint", "Layer", "Resource", "Entry"])
 def test_each_member_of_a_union_comes_back(kind: Any) -> None:
     @given(union(kind))
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     def comes_back(value: object) -> None:
         assert codec.load(codec.dump(value, kind), kind) == value
 
@@ -44,7 +44,7 @@ def test_each_member_of_a_union_comes_back(kind: Any) -> None:
 @pytest.mark.parametrize("kind", RECORDS)
 def test_the_records_on_hosts_come_back(kind: type[object]) -> None:
     @given(st.from_type(kind))
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     def comes_back(record: object) -> None:
         text = codec.dump(record)
         assert codec.load(text, kind) == codec.load(text.encode(), kind) == record
@@ -53,7 +53,7 @@ def test_the_records_on_hosts_come_back(kind: type[object]) -> None:
 
 
 @given(union(Entry))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_an_entry_is_one_line(entry: Entry) -> None:
     assert codec.dump(entry, Entry).splitlines() == [codec.dump(entry, Entry)]
 
@@ -64,7 +64,7 @@ def test_bytes_of_a_command_line_that_are_no_text_come_back() -> None:
 
 
 @given(json_values, st.sampled_from([GuestRecord, LinkRecord, Entry, Resource]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_other_json_is_refused_in_one_way(document: object, kind: Any) -> None:
     with pytest.raises(codec.RecordError, match="cannot read a "):
         codec.load(json.dumps(document), kind)

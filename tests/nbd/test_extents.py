@@ -5,14 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qemu_esd.nbd import Extent, Range, Residence, Residency, Status, Where, absent, combine, residency
 from qemu_esd.nbd.extents import clip, merge
 from qemu_esd.nbd.fill import chunks
 
-unhurried = settings(deadline=None)  # a busy machine is no failure
 Maps = tuple[list[Extent], list[Extent]]
 
 
@@ -36,7 +35,6 @@ def cut(size: int, flags: st.SearchStrategy[int]) -> st.SearchStrategy[list[Exte
     )
 
 
-@unhurried
 @given(maps())
 def test_merge_keeps_every_block_and_leaves_no_equal_neighbours(
     two: Maps,
@@ -51,13 +49,11 @@ def test_merge_does_not_bridge_a_gap() -> None:
     assert merge(apart) == apart
 
 
-@unhurried
 @given(maps(), st.integers(0, 50))
 def test_clip_is_a_prefix(two: Maps, end: int) -> None:
     assert blocks(clip(two[0], end)) == blocks(two[0])[:end]
 
 
-@unhurried
 @given(maps())
 def test_combine_says_of_every_block_what_both_maps_say(two: Maps) -> None:
     both = combine(*two)
@@ -86,7 +82,6 @@ def test_nothing_combines_to_nothing() -> None:
     assert residency([], []) == Residency((), 0, 0, 0)
 
 
-@unhurried
 @given(maps())
 def test_absent_is_every_block_that_is_not_at_depth_one(two: Maps) -> None:
     found = absent(two[0])
@@ -95,7 +90,6 @@ def test_absent_is_every_block_that_is_not_at_depth_one(two: Maps) -> None:
     assert all(before.end < after.offset for before, after in pairwise(found))
 
 
-@unhurried
 @given(maps())
 def test_residency_of_every_block(two: Maps) -> None:
     found = residency(*two)
@@ -129,7 +123,6 @@ def test_a_small_disk_by_hand() -> None:
     )
 
 
-@unhurried
 @given(
     st.lists(st.tuples(st.integers(0, 99), st.integers(0, 30)), max_size=5),
     st.integers(1, 10),
