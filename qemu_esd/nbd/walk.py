@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 from qemu_esd.nbd.errors import NbdMapTooLargeError, NbdProtocolError
 from qemu_esd.nbd.extents import Extent, Range, clip, merge
-from qemu_esd.nbd.wire import MAX_MIN_BLOCK
 
-MAX_REQUEST = (1 << 32) - MAX_MIN_BLOCK  # the largest length in 32 bits that every block size divides
+MAX_REQUEST = 1 << 31  # in 32 bits; every block size divides it, and what is left of it when it is halved
 MIN_REQUEST = 1 << 20
 FIRST_REQUEST = 16 << 20
 QUICK_SECONDS, SLOW_SECONDS = 0.01, 0.05
