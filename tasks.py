@@ -211,11 +211,11 @@ def venv_is_current(root: Path) -> bool:
 def fingerprint(root: Path) -> str:
     """A hash of all that .venv is made from: another Python, place or pyproject.toml makes it stale."""
     python, origin = root / ".venv/bin/python", root / ".venv/pyvenv.cfg"
-    # A Python that was removed leaves a dangling link.
+    # A Python that was removed leaves a dangling link, and one in root's home is nobody else's.
     parts = (
         str(root).encode(),
         (root / "pyproject.toml").read_bytes(),
-        origin.read_bytes() if python.exists() else b"",
+        origin.read_bytes() if os.access(python, os.X_OK) else b"",
     )
     return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 

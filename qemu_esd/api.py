@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from qemu_esd.model.disk import link_of
 from qemu_esd.model.plan import Problem
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, State
+from qemu_esd.model.recovery import Wish
 from qemu_esd.model.request import Request
 from qemu_esd.nbd import Residency
 from qemu_esd.phases import look, plan, policy, release, settle
@@ -85,7 +86,7 @@ async def migrate(
             with _going_on(request.vm, request.target, (disk.handler for disk in proposal.plan.disks)):
                 if until_settled:
                     station = await migration.finish(ctx, station)
-                ctx.measure("total", clock.ms_since("start"))
+                ctx.measure("total", "start")
                 return await view.of_migration(station, journal.story)
 
 
@@ -174,6 +175,36 @@ async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False
                     station = await release.release(station)
                     ctx.enter(State.RELEASED)
                 return await view.of_station(station)
+
+
+def broken_off(word: str | None) -> store.Story:
+    """The migration of that id, the newest of that guest, or the only one that was broken off. Raises RefusedError."""
+    if word is not None:
+        return store.find(word)
+    stories = store.unfinished()
+    if len(stories) == 1:
+        return stories[0]
+    if not stories:
+        raise RefusedError("no migration that was begun here was broken off", hint="see: qemu-esd status")
+    several = ", ".join(f"{story.plan.id} ({story.plan.vm}, {story.state})" for story in stories)
+    raise UsageError(f"several migrations were broken off: {several}", hint="name one of them")
+
+
+async def recover(story: store.Story, wish: Wish, report: Reporter, lost: Collection[str] = ()) -> view.MigrationView:
+    """Go on with a migration that was broken off, or undo it; which of the two it became is in `committed`.
+
+    Where nothing was broken off, but the guest's QEMU has ended, the guest is started again from its disks. `lost` are
+    hosts that are dead by the word of the operator. Raises RefusedError (nothing was changed), UnfinishedError.
+    """
+    vm, target = story.plan.vm, story.plan.target.host
+    async with mover_process.taken_over(vm), open_desk() as desk:
+        with store.reopen(story.plan.id) as journal:
+            ctx = Context(story.plan, desk.hosts, desk.monitors, journal, report, Clock(started=False))
+            station = await migration.recover(ctx, wish, lost)
+            if station is None:
+                return view.of_story(journal.story)
+            with _going_on(vm, target, (disk.handler for disk in story.plan.disks)):
+                return await view.of_migration(await migration.finish(ctx, station), journal.story)
 
 
 @contextmanager

@@ -122,7 +122,7 @@ async def _start(host: Host, paths: HostPaths, spec: GuestSpec, accelerator: str
     )
     await files.make_folders(host, paths.vm_state(spec.name), paths.vm_run(spec.name))
     # Its disks are described by QEMU itself as long as nothing of them is elsewhere.
-    await records.write_guest(host, paths, GuestRecord(spec.name, spec.uuid or "", 0, ()))
+    await records.write_guest(host, paths, GuestRecord(spec.name, spec.uuid or "", 0, (), argv=argv))
     try:
         await _start_unit(host, spec.name, service.Service(unit, paths.unit(unit), argv), sockets.control)
     except BaseException:

@@ -7,12 +7,15 @@ After it there is only forward; `docs/recovery.md` says for each state what a ki
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 from qemu_esd.errors import EsdError, HostError, RefusedError, RolledBackError, UnfinishedError
+from qemu_esd.log import logger
 from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
-from qemu_esd.phases import arrival, handover, hold, prepare, settle, switchover, windows
+from qemu_esd.model.recovery import Verdict, Wish
+from qemu_esd.phases import arrival, handover, prepare, restart, settle, switchover, undo, windows
 from qemu_esd.phases.context import Context, Progress
 from qemu_esd.phases.station import Station, open_station
 
@@ -23,46 +26,73 @@ async def migrate(ctx: Context) -> Station:
     Raises RolledBackError or RefusedError (the guest runs on the source, nothing is left over), or UnfinishedError
     (it is committed, and the hint names how to go on).
     """
-    await _until_commit(ctx)
+    try:
+        await _until_commit(ctx)
+    except BaseException as error:
+        # Shielded: a second Ctrl-C must not stop the undoing of the first.
+        await asyncio.shield(asyncio.ensure_future(_after_failure(ctx, error)))
+    return await forward(ctx)
+
+
+async def _until_commit(ctx: Context) -> None:
+    """Everything that can be undone."""
+    ctx.enter(State.PREPARING)
+    await prepare.prepare(ctx)
+    ctx.measure("prepared", "start")
+    await switchover.move_memory(ctx)
+    ctx.measure("precopy", "start")
+    await switchover.commit(ctx)
+    await _take_over(ctx)
+
+
+async def _take_over(ctx: Context) -> None:
+    """The fence first, then the word: from the latter on all that is held belongs to the guest on the target."""
+    await handover.take_images(ctx)
+    ctx.enter(State.COMMITTED)
+
+
+async def forward(ctx: Context) -> Station:
+    """From the commit on. Every step asks whether it is done already, so that a crash can go on from here too."""
     try:
         await switchover.start_target(ctx)
         ctx.enter(State.RUNNING)
         await arrival.write_down(ctx)
         await handover.end_source(ctx)
         ctx.enter(State.HANDED_OVER)
-        ctx.measure("handed-over", ctx.clock.ms_since("start"))
+        ctx.measure("handed-over", "start")
         return await _arrived(ctx)
     except EsdError as error:
         raise _unfinished(ctx, error) from error
 
 
-async def _until_commit(ctx: Context) -> None:
-    """Everything that can be undone."""
-    try:
-        ctx.enter(State.PREPARING)
-        await prepare.prepare(ctx)
-        ctx.measure("prepared", ctx.clock.ms_since("start"))
-        await switchover.move_memory(ctx)
-        ctx.measure("precopy", ctx.clock.ms_since("start"))
-        await switchover.commit(ctx)
-        await handover.take_images(ctx)
-        ctx.enter(State.COMMITTED)
-    except BaseException as error:
-        # Shielded: a second Ctrl-C must not stop the undoing of the first.
-        await asyncio.shield(asyncio.ensure_future(_undo(ctx, error)))
-        raise
-
-
-async def _undo(ctx: Context, error: BaseException) -> None:
-    failures = await hold.roll_back(ctx)
+async def _after_failure(ctx: Context, error: BaseException) -> None:
+    """Undo all and raise; returns only where the guest has to go on, because its source died after giving it away."""
+    if await undo.judge(ctx, Wish.BACK) is Verdict.ON:
+        logger.warning("the source has died, and the target has all of the guest", error=str(error))
+        await _take_over(ctx)
+        return
+    await undo.go_back(ctx)
     plan = ctx.plan
-    if failures:
-        what = f"{error}; not all could be undone ({failures[0]}): see whether {plan.vm} runs on {plan.source.host}"
-        raise EsdError(what, hint=f"qemu-esd status {plan.vm}; docs/recovery.md names what may be left") from error
-    ctx.enter(State.ROLLED_BACK)
     if isinstance(error, EsdError) and not _refuses(error):
         what = f"{error}; {plan.vm} runs on {plan.source.host} as before"
         raise RolledBackError(what, hint=error.hint or "mend the cause, then migrate again") from error
+    raise error
+
+
+async def recover(ctx: Context, wish: Wish, lost: Collection[str] = ()) -> Station | None:
+    """Bring a migration that was broken off to an end, as far as it can be; None: the guest is the source's.
+
+    Raises RefusedError where nobody can tell, and UnfinishedError. `lost` are hosts that the operator says are dead.
+    """
+    match await undo.judge(ctx, wish, lost):
+        case Verdict.BACK:
+            await undo.go_back(ctx, lost)
+            return None
+        case Verdict.RESTART:
+            await restart.start_again(await ctx.target(), ctx.plan.target.paths, await arrival.record_on_target(ctx))
+        case _ if not ctx.journal.story.state.committed:
+            await _take_over(ctx)
+    return await forward(ctx)
 
 
 def _refuses(error: EsdError) -> bool:
@@ -71,7 +101,7 @@ def _refuses(error: EsdError) -> bool:
 
 
 def _unfinished(ctx: Context, error: EsdError) -> UnfinishedError:
-    hint = error.hint or f"qemu-esd status {ctx.plan.vm}; docs/recovery.md says what each state means"
+    hint = error.hint or f"qemu-esd resume {ctx.plan.id}"
     return UnfinishedError(f"the guest is committed to {ctx.plan.target.host}, but: {error}", hint=hint)
 
 

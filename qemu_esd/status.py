@@ -104,12 +104,15 @@ def _with_journal(seen: GuestView) -> GuestView:
     story = store.newest_of(seen.vm)
     if story is not None and store.at_work(story.plan.id):
         return replace(seen, state=story.state)
-    if story is not None and story.state in _UNDECIDED and seen.problem is None:
-        what = f"migration {story.plan.id} was broken off while {story.state}: see docs/recovery.md"
-        return replace(seen, problem=what)
+    if story is not None and story.is_broken_off and seen.problem is None:
+        return replace(seen, problem=_broken_off(story))
     if seen.state == State.SETTLING and seen.problem is None and mover_process.find(seen.vm) is None:
         return replace(seen, problem=f"nobody here sees its move through: qemu-esd settle {seen.vm}")
     return seen
 
 
-_UNDECIDED = (State.PLANNED, State.PREPARING, State.SWITCHING, State.COMMITTED, State.RUNNING)
+def _broken_off(story: store.Story) -> str:
+    """What happened, and the command that goes on: before the commit both ways may be open."""
+    id, state = story.plan.id, story.state
+    back = "" if state.committed else f", or to undo it: qemu-esd rollback {id}"
+    return f"migration {id} was broken off while {state}; to go on: qemu-esd resume {id}{back}"

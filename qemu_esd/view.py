@@ -14,7 +14,7 @@ from qemu_esd.model.disk import Link, UnixPath, link_of
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord, Measured, State
 from qemu_esd.nbd import Residency
-from qemu_esd.phases import places, windows
+from qemu_esd.phases import windows
 from qemu_esd.phases.station import Station
 from qemu_esd.qmp import jobs, machine
 
@@ -164,11 +164,9 @@ def _is_read(disk: DiskRecord) -> bool:
 
 
 async def _stands(station: Station, link: Link) -> bool:
-    migration = station.record.migration
     if isinstance(link.endpoint, UnixPath):
-        assert migration is not None
-        name = places.tunnel_name(migration)
-        return await service.state(station.host, station.paths.unit(name), name) == "running"
+        # ssh listens here once it stands, and no longer when it has found its peer dead.
+        return await service.listens(station.host, link.endpoint.path)
     to = ("dst", link.endpoint.address, "dport", "=", str(link.endpoint.port))
     done = await run(station.host, ("ss", "-Htn", "state", "established", *to))
     return bool(done.text.strip())

@@ -11,11 +11,19 @@ import typer
 from rich.text import Text
 
 from qemu_esd import __version__
-from qemu_esd.cli import guest, lab, migrate, policy, release, render, residency, settle, status
+from qemu_esd.cli import guest, lab, migrate, policy, recover, release, render, residency, settle, status
 from qemu_esd.errors import EsdError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
-for command in (migrate.migrate, status.status, policy.policy, settle.settle, release.release):
+for command in (
+    migrate.migrate,
+    status.status,
+    policy.policy,
+    settle.settle,
+    release.release,
+    recover.resume,
+    recover.rollback,
+):
     app.command()(command)
 app.command("map")(residency.map_disks)
 app.add_typer(guest.app, name="vm")

@@ -34,6 +34,14 @@ def outcome(moved: MigrationView, figures: Mapping[str, float], *, goes_on: bool
     return Group(headline, "", timeline(shown), "", disk_table(moved.disks), "", whole_line(next_step(moved, goes_on)))
 
 
+def recovered(moved: MigrationView) -> RenderableType:
+    """What became of a migration that was broken off."""
+    if not moved.committed:
+        return whole_line(f"{printable(moved.vm)} is on {moved.source} as before, and nothing is left over.")
+    headline = Text.assemble((printable(moved.vm), "bold"), f" runs on {moved.target}, and was on {moved.source}")
+    return Group(headline, "", disk_table(moved.disks), "", whole_line(next_step(moved, goes_on=False)))
+
+
 def timeline(figures: Mapping[str, float]) -> Table:
     """When each phase ended, and how long it took."""
     table = plain_table("phase", "ended after", "took", "", right=("ended after", "took"))

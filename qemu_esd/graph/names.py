@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 
+PREFIX = "esd-"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,19}")
 
 
 def node(suid: str, role: str) -> str:
     """The node of a device in one role ("ovl", "cor", "nbd" …), at most 31 characters."""
     slug = suid if _PLAIN.fullmatch(suid) else hashlib.sha256(suid.encode()).hexdigest()[:16]
-    return f"esd-{slug}-{role}"
+    return f"{PREFIX}{slug}-{role}"
 
 
 def overlay(suid: str, level: int = 0) -> str:
@@ -82,9 +83,14 @@ def export_id(suid: str, role: str) -> str:
     return node(suid, role)
 
 
+def is_ours(name: str) -> bool:
+    """Whether a node, export or job in a QEMU has a name that we give."""
+    return name.startswith(PREFIX)
+
+
 def credentials(migration: str) -> str:
     """The TLS object for a migration's link."""
-    return f"esd-tls-{migration}"
+    return f"{PREFIX}tls-{migration}"
 
 
 def incoming_credentials(migration: str) -> str:

@@ -61,15 +61,24 @@ fi
 
 # A socket has no event in POSIX shell: look often, and see at once when the process has ended. A socket that is in the
 # file system may be bound and not listen yet; the kernel's table tells (flag 00010000: it accepts connections).
-_AWAIT = r"""
+_LISTENS = r"""
+listens() {
+    awk -v path="$1" '$4 == "00010000" && substr($0, length($0) - length(path)) == " " path { found = 1 }
+        END { exit !found }' /proc/net/unix
+}
+"""
+
+_AWAIT = (
+    _LISTENS
+    + r"""
 n=0
-until awk -v path="$5" '$4 == "00010000" && substr($0, length($0) - length(path)) == " " path { found = 1 }
-    END { exit !found }' /proc/net/unix; do
+until listens "$5"; do
     if [ -e exit ] && [ ! -e pid ]; then tail -n 5 log >&2; exit 1; fi
     n=$((n + 1)); if [ $n -gt "$6" ]; then echo "no socket $5 in time" >&2; tail -n 5 log >&2; exit 1; fi
     sleep 0.01
 done
 """
+)
 
 # A process id in a file may have been given to somebody else: it is ours only while it works in the unit's folder.
 _OURS = r"""
@@ -168,6 +177,11 @@ async def stop(host: Host, folder: str, name: str) -> None:
 async def state(host: Host, folder: str, name: str) -> str:
     """ "running", "ended" or "gone"."""
     return (await shell(host, _STATE, folder, _unit(name))).text.strip()
+
+
+async def listens(host: Host, socket: str) -> bool:
+    """Whether somebody accepts connections on the unix socket `socket`; its file alone says nothing."""
+    return (await shell(host, _LISTENS + 'if listens "$1"; then echo yes; fi', socket)).text.strip() == "yes"
 
 
 async def last_words(host: Host, folder: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import platformdirs
 
-from qemu_esd.errors import RefusedError
+from qemu_esd.errors import EsdError, RefusedError
 from qemu_esd.journal import codec
 from qemu_esd.model.plan import Plan
 from qemu_esd.model.record import Entered, Entry, Held, Planned, Released, State
@@ -38,6 +38,11 @@ class Story:
     state: State
     held: tuple[Resource, ...]
     entries: tuple[Entry, ...]
+
+    @property
+    def is_broken_off(self) -> bool:
+        """It is neither where it was to go nor back, if nobody works on it."""
+        return self.state in (State.PLANNED, State.PREPARING, State.SWITCHING, State.COMMITTED, State.RUNNING)
 
 
 def tell(entries: tuple[Entry, ...]) -> Story:
@@ -62,6 +67,15 @@ def tell(entries: tuple[Entry, ...]) -> Story:
     return Story(plan, state, tuple(held), entries)
 
 
+class JournalError(EsdError):
+    """The controller's disk does not take what must be written down before it is done."""
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
 class Journal:
     """An open journal; only the holder of its lock writes."""
 
@@ -70,11 +84,17 @@ class Journal:
         self._entries = list(entries)
 
     def append(self, entry: Entry) -> None:
-        """Write one line and force it to the disk."""
+        """Write one line and force it to the disk. Raises JournalError: then the line counts as never written."""
         line = {"time": time.time(), "entry": json.loads(codec.dump(entry, Entry))}
-        self._stream.write(json.dumps(line) + "\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        descriptor, size = self._stream.fileno(), os.fstat(self._stream.fileno()).st_size
+        try:
+            _write_whole(descriptor, f"{json.dumps(line)}\n".encode())
+            os.fsync(descriptor)
+        except OSError as error:
+            # A part of a line would spoil the next one.
+            os.ftruncate(descriptor, size)
+            hint = f"make room for {home()}, then: qemu-esd status"
+            raise JournalError(f"the journal cannot be written: {error.strerror}", hint=hint) from error
         self._entries.append(entry)
 
     @property
@@ -147,6 +167,27 @@ def all_ids() -> tuple[str, ...]:
     """The migrations that have a journal here, oldest first."""
     paths = sorted(_folder().glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
     return tuple(path.stem for path in paths)
+
+
+def find(word: str) -> Story:
+    """The migration of that id, or the newest one of the guest of that name. Raises RefusedError if there is none."""
+    known = word in all_ids()
+    story = read(word) if known else newest_of(word)
+    if story is None:
+        what = f"no migration {word}, and none of a guest {word}, was begun here"
+        raise RefusedError(what, hint="list the guests with: qemu-esd status")
+    return story
+
+
+def unfinished() -> tuple[Story, ...]:
+    """The migrations begun here that were broken off, oldest first: nobody works on them, and they are undecided."""
+    found = []
+    for id in all_ids():
+        with suppress(codec.RecordError, FileNotFoundError):
+            story = read(id)
+            if story.is_broken_off and not at_work(id):
+                found.append(story)
+    return tuple(found)
 
 
 def newest_of(vm: str) -> Story | None:

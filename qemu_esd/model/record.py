@@ -92,7 +92,8 @@ class DiskRecord:
 class GuestRecord:
     """The guest on this host: enough for a controller that has never seen it. `moved_to` is set once it left.
 
-    `upstream` lists the hosts that still hold its data, nearest first; `bandwidth` limits the background move, bytes/s.
+    `upstream` lists the hosts that still hold its data, nearest first; `bandwidth` limits the background move, bytes/s;
+    `argv` is how its QEMU was started here.
     """
 
     name: str
@@ -104,6 +105,7 @@ class GuestRecord:
     left_behind: tuple[Upstream, ...] = ()
     bandwidth: int | None = None
     moved_to: str | None = None
+    argv: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

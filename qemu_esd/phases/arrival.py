@@ -16,12 +16,21 @@ from qemu_esd.phases.context import Context
 async def write_down(ctx: Context) -> None:
     """Both hosts know where the guest is. A kill before this: `resume` knows it from the journal."""
     plan = ctx.plan
-    record = guest_record(plan)
+    record = await record_on_target(ctx)
     await records.write_guest(await ctx.target(), plan.target.paths, record)
-    left = replace(record, generation=plan.guest.generation, moved_to=plan.target.host, upstream=(), left_behind=())
+    left = replace(
+        record, generation=plan.guest.generation, moved_to=plan.target.host, upstream=(), left_behind=(), argv=()
+    )
     await records.write_guest(await ctx.source(), plan.source.paths, left)
     registry.remember(plan.vm, plan.source.host)
     registry.remember(plan.vm, plan.target.host)
+
+
+async def record_on_target(ctx: Context) -> GuestRecord:
+    """The guest's record there, if this migration has written it: it may have been changed since. Else a new one."""
+    plan = ctx.plan
+    there = await records.guest(await ctx.target(), plan.target.paths, plan.vm)
+    return there if there is not None and there.migration == plan.id else guest_record(plan)
 
 
 def guest_record(plan: Plan) -> GuestRecord:
@@ -35,6 +44,7 @@ def guest_record(plan: Plan) -> GuestRecord:
         upstream=(Upstream(plan.source.host, plan.id), *plan.guest.upstream),
         left_behind=plan.guest.left_behind,
         bandwidth=plan.bandwidth,
+        argv=plan.target_argv,
     )
 
 

@@ -68,7 +68,7 @@ def _guest_state(source: SourceView) -> Iterator[Problem]:
     for job in source.jobs:
         if job not in own:
             yield Problem(guest.host, f"the block job {job} works on {guest.name}", "wait for it, or cancel it")
-    if source.exports and not guest.ours:
+    if any(not names.is_ours(id) for id in source.exports):
         yield Problem(guest.host, f"the NBD server of {guest.name} is in use", "end what uses it: nbd-server-stop")
 
 

@@ -48,14 +48,15 @@ class Monitors:
 class Clock:
     """Monotonic marks of one migration; only differences mean anything."""
 
-    def __init__(self) -> None:
-        self._marks = {"start": time.monotonic()}
+    def __init__(self, *, started: bool = True) -> None:
+        self._marks = {"start": time.monotonic()} if started else {}
 
     def mark(self, name: str) -> None:
         self._marks[name] = time.monotonic()
 
-    def ms_since(self, name: str) -> float:
-        return (time.monotonic() - self._marks[name]) * 1000
+    def ms_since(self, name: str) -> float | None:
+        """None for what this process has not seen: it goes on after another one."""
+        return (time.monotonic() - self._marks[name]) * 1000 if name in self._marks else None
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,13 @@ class Context:
         self.journal.append(Entered(state))
         self.report(state)
 
-    def measure(self, name: str, ms: float) -> None:
-        figure = Measured(name, ms)
-        self.journal.append(figure)
-        self.report(figure)
+    def measure(self, name: str, since: str) -> None:
+        """How long it is since the mark `since`; nothing where that was another process."""
+        ms = self.clock.ms_since(since)
+        if ms is not None:
+            figure = Measured(name, ms)
+            self.journal.append(figure)
+            self.report(figure)
 
 
 @asynccontextmanager

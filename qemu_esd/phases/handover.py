@@ -7,25 +7,29 @@ an inactive node answers reads only, and the guest's first partial write would f
 
 from __future__ import annotations
 
+from qemu_esd.errors import EsdError, QemuGoneError
 from qemu_esd.graph import names, nodes, path_handler
 from qemu_esd.hosts import files, service
+from qemu_esd.log import logger
 from qemu_esd.model.plan import DiskPlan
 from qemu_esd.model.record import LinkMember
 from qemu_esd.phases import links, places
 from qemu_esd.phases.context import Context
-from qemu_esd.qmp import blockdev, exports
+from qemu_esd.qmp import blockdev, exports, machine
 from qemu_esd.qmp.session import Session
 
 
 async def take_images(ctx: Context) -> None:
-    """The path handler opens each image and serves from it; requests in flight are not lost.
+    """The path handler opens each image and serves from it; requests in flight are not lost. Taken already is fine.
 
     Raises if a lock cannot be had: then the source still holds its images, and all can be rolled back.
     A kill in the middle: some devices are served by the source QEMU still, which answers reads until it is ended.
     """
     session, members = await ctx.path_handler(), places.taken_members(ctx.plan)
+    present = await blockdev.names(session)
     for member in members:
-        await blockdev.add_all(session, path_handler.taken(member))
+        if names.image(member.suid) not in present:
+            await blockdev.add_all(session, path_handler.taken(member))
     for member in members:
         await blockdev.reopen(session, path_handler.served(member, names.image(member.suid)))
     for disk, member in zip(ctx.plan.disks, members, strict=True):
@@ -35,12 +39,17 @@ async def take_images(ctx: Context) -> None:
 
 async def _open_for_writes(ctx: Context, handler: Session, disk: DiskPlan, member: LinkMember) -> None:
     """A disk without local space: its export becomes writable, and the waiting target gets a link that writes."""
-    suid = member.suid
-    await exports.delete(handler, names.served(suid))
+    suid, target = member.suid, await ctx.target_qemu()
+    present = await blockdev.names(target)
+    if names.remote(suid) not in present:
+        return
+    if names.served(suid) in await exports.ids(handler):
+        await exports.delete(handler, names.served(suid))
     await exports.add_writable(handler, names.served(suid), names.served(suid), member.export)
-    target = await ctx.target_qemu()
-    await blockdev.add(target, nodes.link(names.remote_writable(suid), disk.link, writable=True))
+    if names.remote_writable(suid) not in present:
+        await blockdev.add(target, nodes.link(names.remote_writable(suid), disk.link, writable=True))
     await blockdev.reopen(target, nodes.face(suid, names.remote_writable(suid)))
+    # The last step of it: as long as the link that reads is there, all of it is done again.
     await blockdev.delete(target, names.remote(suid))
 
 
@@ -48,11 +57,22 @@ async def end_source(ctx: Context) -> None:
     """The source QEMU ends and its RAM is free; a path handler that is restarted finds the images by itself."""
     await _make_permanent(ctx)
     await _drop_proxies(ctx)
-    source = await ctx.source_qemu()
-    await source.quit()
-    await source.closed()
+    await _end_qemu(ctx)
     await _clear_source(ctx)
     await links.after_switchover(ctx)
+
+
+async def _end_qemu(ctx: Context) -> None:
+    """Gone already is fine. One that has a guest is not the one that gave its guest away."""
+    try:
+        source = await ctx.source_qemu()
+        if (state := await machine.run_state(source)) != "postmigrate":
+            what = f"the QEMU of {ctx.plan.vm} is {state}, although its guest has moved to {ctx.plan.target.host}"
+            raise EsdError(what, host=source.host, hint=f"qemu-esd status {ctx.plan.vm}")
+        await source.quit()
+        await source.closed()
+    except QemuGoneError:
+        logger.info("the source QEMU is gone already", host=ctx.plan.source.host)
 
 
 async def _clear_source(ctx: Context) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from qemu_esd.errors import EsdError, QemuError, QemuGoneError
 from qemu_esd.hosts import files, service, ssh_keys
 from qemu_esd.log import logger
@@ -27,24 +29,25 @@ from qemu_esd.qmp.session import Session
 CANCEL_SECONDS = 60.0
 
 
-async def roll_back(ctx: Context) -> tuple[EsdError, ...]:
+async def roll_back(ctx: Context, lost: Collection[str] = ()) -> tuple[EsdError, ...]:
     """Release everything that is held, the newest first; returns what went wrong on the way.
 
-    What could not be released stays held in the journal, and the rest is released all the same.
+    What could not be released stays held in the journal, and so does all on the hosts in `lost`, which are not asked.
     """
     failures: list[EsdError] = []
     for resource in reversed(ctx.journal.story.held):
+        if resource.host in lost and not isinstance(resource, Outgoing):
+            continue
         try:
-            await release(ctx, resource)
+            await release(ctx, resource, lost)
+            ctx.journal.append(Released(resource))
         except EsdError as error:
             logger.warning("could not be undone", resource=resource, error=str(error))
             failures.append(error)
-        else:
-            ctx.journal.append(Released(resource))
     return tuple(failures)
 
 
-async def release(ctx: Context, resource: Resource) -> None:
+async def release(ctx: Context, resource: Resource, lost: Collection[str] = ()) -> None:
     logger.debug("release", resource=resource)
     match resource:
         case Folder(host, path):
@@ -58,7 +61,7 @@ async def release(ctx: Context, resource: Resource) -> None:
         case AuthorizedKey(host, comment):
             await ssh_keys.withdraw(await ctx.hosts.get(host), comment)
         case Outgoing():
-            await _undo_outgoing(ctx, resource)
+            await _undo_outgoing(ctx, resource, lost)
         case NbdServer() | Export() | QemuObject() | MigrationSettings():
             await _release_in_qemu(ctx, resource)
 
@@ -102,9 +105,12 @@ async def _release_by(session: Session, resource: NbdServer | Export | QemuObjec
             )
 
 
-async def _undo_outgoing(ctx: Context, outgoing: Outgoing) -> None:
+async def _undo_outgoing(ctx: Context, outgoing: Outgoing, lost: Collection[str]) -> None:
     """The target first, so that two copies can never run; then the fence; then the source goes on."""
-    await stop_unit(ctx, outgoing.target)
+    if outgoing.target.host not in lost:
+        await stop_unit(ctx, outgoing.target)
+    if outgoing.host in lost:
+        return
     try:
         session = await ctx.monitors.get(outgoing.host, outgoing.monitor, ctx.plan.vm)
         await _cancel(session)

@@ -26,6 +26,8 @@ RAM_SECONDS = 86400.0
 PROGRESS_SECONDS = 0.5
 # QEMU's own default (128 MiB/s) is below what a usual link carries.
 UNLIMITED = 1 << 50
+# Loaded from a stream, or from nothing: it has yet to be told to run.
+_NOT_STARTED = ("paused", "prelaunch")
 
 
 async def move_memory(ctx: Context) -> None:
@@ -60,13 +62,17 @@ async def commit(ctx: Context) -> None:
 
 
 async def start_target(ctx: Context) -> None:
-    """The guest runs on the target. A kill before `cont` is answered: recovery asks the target, never the source."""
+    """The guest runs on the target. A kill before `cont` is answered: recovery asks the target, never the source.
+
+    One that runs already, or was stopped by something else since, is left as it is.
+    """
     target = await ctx.target_qemu()
-    with target.listening("RESUME") as resumed:
-        await machine.cont(target)
-        await resumed.wait(lambda _: True, SWITCH_SECONDS, "the guest running on the target")
-    ctx.measure("downtime", ctx.clock.ms_since("stopped"))
-    ctx.measure("resumed-after", ctx.clock.ms_since("start"))
+    if await machine.run_state(target) in _NOT_STARTED:
+        with target.listening("RESUME") as resumed:
+            await machine.cont(target)
+            await resumed.wait(lambda _: True, SWITCH_SECONDS, "the guest running on the target")
+    ctx.measure("downtime", "stopped")
+    ctx.measure("resumed-after", "start")
 
 
 async def _apply_settings(ctx: Context, source: Session, target: Session) -> None:

@@ -9,6 +9,8 @@ from qemu_esd.qmp.session import Session
 
 # Many requests in flight are what makes the background move fast over a link with latency (measured: 64 MiB).
 MIRROR_BUFFER = 64 << 20
+# The least that the job reads at once.
+MIRROR_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ async def start_mirror(session: Session, id: str, device: str, target: str, spee
         target=target,
         sync="full",
         speed=speed,
-        buf_size=MIRROR_BUFFER,
+        # What is in flight passes before the limit holds: no more of it than a second's worth.
+        buf_size=min(MIRROR_BUFFER, max(speed, MIRROR_CHUNK)) if speed else MIRROR_BUFFER,
         # Never write-blocking: cancelling such a job while the guest writes kills 7.2 (measured: signal 11 or 6).
         copy_mode="background",
         on_source_error="report",

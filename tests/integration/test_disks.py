@@ -30,7 +30,6 @@ DRIVES = (
 CHOSEN = {"vda": Handler.BACKGROUND, "vdb": Handler.REDIRECT, "sda": Handler.BACKGROUND, "sdb": Handler.REDIRECT}
 
 
-@pytest.mark.xfail(reason="open: fails on a loaded machine, cause not found yet", strict=False)
 async def test_all_kinds_at_once(fleet: Fleet, tmp_path: Path) -> None:
     guest = await fleet.boot(*DRIVES, load="esd.mode=verify esd.rate=200 esd.area=256k")
     seen = await guest.disks()

@@ -59,7 +59,6 @@ SOCKET = ("-chardev", "socket,id=tty,path=/tmp/theirs.tty,server=on,wait=off,log
 CONSOLES = {"hda": ("-serial", "stdio")}
 
 
-@pytest.mark.xfail(reason="open: fails on a loaded machine, cause not found yet", strict=False)
 @pytest.mark.parametrize("style", STYLES)
 async def test_it_is_moved_with_what_it_has(fleet: Fleet, tmp_path: Path, style: str) -> None:
     words, names = STYLES[style]

@@ -50,7 +50,6 @@ async def test_listed_by_whoever_started_it(fleet: Fleet) -> None:
     await fleet.finish(guest, settle=False)
 
 
-@pytest.mark.xfail(reason="open: fails on a loaded machine, cause not found yet", strict=False)
 async def test_what_qemu_refuses_is_told_in_its_words(fleet: Fleet) -> None:
     """QEMU makes its monitors first and looks at the disks later: that it answers is not yet that it runs."""
     drive = Drive("vda", 7, size=3 * 512)

@@ -149,7 +149,7 @@ async def test_what_makes_no_sense_is_refused(fleet: Fleet) -> None:
         await api.change_policy("vm1", "vdb", ON_DEMAND, "hostB")
     await api.settle_guest("vm1", "hostB", lambda *_: None)
     for handler in Handler:
-        await refused("every block of vda is here", "status", handler)
+        await refused("all of vda is where the guest runs", "status", handler)
     await fleet.finish(guest)
 
 

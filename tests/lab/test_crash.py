@@ -45,7 +45,9 @@ def _mortal(action: str, hosts: int, place: str) -> subprocess.CompletedProcess[
 
 def _steps(action: str, hosts: int) -> int:
     """How many steps an `up` or `down` of the lab as it is now takes; does it."""
-    return int(_mortal(action, hosts, "never").stdout)
+    done = _mortal(action, hosts, "never")
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
 
 
 def _kill_at(action: str, hosts: int, place: str) -> None:
@@ -61,6 +63,7 @@ def steps_of_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """How many steps it takes to bring up two hosts where there is nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QEMU_ESD_LAB", str(tmp_path_factory.mktemp("steps") / "lab"))
+        patch.delenv("QEMU_ESD_LAB_DATA", raising=False)
         yield _steps("up", 2)
         asyncio.run(lab.down())
 

@@ -58,6 +58,7 @@ def reachable_lab_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         monkeypatch.setenv("QEMU_ESD_LAB", f"{folder}/lab")
+        monkeypatch.delenv("QEMU_ESD_LAB_DATA", raising=False)
         yield Path(folder, "lab")
         asyncio.run(lab.down())
 

@@ -1,0 +1,67 @@
+"""`qemu-esd resume` and `qemu-esd rollback`: what becomes of a migration that was broken off."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qemu_esd.cli import render
+from qemu_esd.cli.running import run
+from qemu_esd.errors import RolledBackError, UnfinishedError
+
+if TYPE_CHECKING:
+    from qemu_esd.model.recovery import Wish
+    from qemu_esd.view import MigrationView
+
+Word = Annotated[
+    str | None, typer.Argument(metavar="[ID|VM]", help="A migration, or its guest; needed where there are several.")
+]
+Lost = Annotated[
+    list[str] | None,
+    typer.Option("--force-lost", metavar="HOST", help="Your word that HOST is dead and will not come back as it was."),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def resume(word: Word = None, force_lost: Lost = None, as_json: Json = False) -> None:
+    """Go on with a migration that was broken off, or start a guest again whose QEMU has ended."""
+    from qemu_esd.model.recovery import Wish
+
+    told = _recover(word, Wish.ON, force_lost or [], as_json)
+    if not told.committed:
+        what = f"{told.vm} could not go on to {told.target}, and is on {told.source} as before"
+        raise RolledBackError(what, hint=f"qemu-esd migrate {told.vm} {told.target} --policy ...")
+
+
+def rollback(word: Word = None, force_lost: Lost = None, as_json: Json = False) -> None:
+    """Undo a migration that was broken off before its commit: the guest is where it was, and nothing is left over."""
+    from qemu_esd.model.recovery import Wish
+
+    _recover(word, Wish.BACK, force_lost or [], as_json)
+
+
+def _recover(word: str | None, wish: Wish, lost: list[str], as_json: bool) -> MigrationView:
+    from qemu_esd import api
+    from qemu_esd.cli.render_outcome import recovered
+    from qemu_esd.cli.render_progress import Event, display_for, tell
+
+    story, display = api.broken_off(word), display_for(sys.stderr)
+
+    def hear(event: Event) -> None:
+        tell(display, event, story.plan)
+
+    try:
+        told = run(api.recover(story, wish, hear, lost))
+    except asyncio.CancelledError:
+        raise UnfinishedError("stopped; nothing is lost", hint="see how far it is: qemu-esd status") from None
+    finally:
+        display.close()
+    if as_json:
+        render.show_json(dataclasses.asdict(told))
+    else:
+        render.show(recovered(told))
+    return told
