@@ -13,6 +13,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# What these assert is told in full, as in a test.
+pytest.register_assert_rewrite("tests.integration.support", "tests.lab.tools", "tests.support")
+
 from images.build import GuestImage, build
 from qemu_esd.hosts import lab
 from tests.integration.support.fleet import Fleet

@@ -52,9 +52,11 @@ async def test_listed_by_whoever_started_it(fleet: Fleet) -> None:
 
 async def test_what_qemu_refuses_is_told_in_its_words(fleet: Fleet) -> None:
     """QEMU makes its monitors first and looks at the disks later: that it answers is not yet that it runs."""
-    drive = Drive("vda", 7, size=3 * 512)
-    with pytest.raises(EsdError, match="Image size is not a multiple of request alignment") as error:
-        await Guest("vm1", fleet.a, [drive]).start(None)
+    drive = Drive("vda", 7, "a.qcow2", size=MIB, chain=1)
+    drive.make(fleet.a)
+    fleet.a.remove("/srv/a.qcow2.base")
+    with pytest.raises(EsdError, match=r"Could not open '/srv/a\.qcow2\.base'") as error:
+        await Guest("vm1", fleet.a, [drive]).start(None, made=True)
     assert error.value.host == "hostA"
     fleet.check_empty()
 
