@@ -6,7 +6,6 @@ import itertools
 import os
 import shlex
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import asyncssh
 
 from qemu_esd.errors import HostError, HostKeyError
 from qemu_esd.hosts.base import Completed, SshAccess
+from qemu_esd.hosts.scratch import scratch_folder
 
 CONNECT_SECONDS = 15
 # A dead control link is noticed after interval x count seconds.
@@ -119,8 +119,8 @@ _KEEPALIVE = {
 
 @asynccontextmanager
 async def _opened(name: str, connecting: object) -> AsyncIterator[SshHost]:
-    # The folder is 0700 (mkdtemp), so nobody else reaches the monitors that we forward.
-    with tempfile.TemporaryDirectory(prefix="qemu-esd-") as folder:
+    # Nobody else reaches the monitors that we forward.
+    with scratch_folder() as folder:
         try:
             connection = await connecting  # type: ignore[misc]
         except asyncssh.HostKeyNotVerifiable as error:
@@ -140,4 +140,4 @@ async def _opened(name: str, connecting: object) -> AsyncIterator[SshHost]:
                 hint=f"ssh -- {shlex.quote(name)} true",
             ) from error
         async with connection:
-            yield SshHost(name, connection, Path(folder))
+            yield SshHost(name, connection, folder)

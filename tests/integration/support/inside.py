@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -10,6 +10,7 @@ from qemu.qmp import ExecuteError, QMPClient
 
 from qemu_esd.model.host import guest_sockets
 from tests.integration.support.guest import PATHS, Guest
+from tests.integration.support.machine import Machine
 
 
 @asynccontextmanager
@@ -44,3 +45,16 @@ async def qemu_facts(guest: Guest) -> dict[str, Any]:
             facts["nodes"] = sorted(node["node-name"] for node in await _rows(qemu, "query-named-block-nodes"))
         facts["objects"] = await qemu.execute("qom-list", {"path": "/objects"})
     return facts
+
+
+async def running_on(machines: Iterable[Machine], name: str) -> list[str]:
+    """The hosts on which the guest `name` runs, by the word of their QEMUs."""
+    hosts = []
+    for machine in machines:
+        if machine.qemus(name):
+            client = QMPClient("test")
+            await client.connect(str(machine.path(guest_sockets(PATHS, name).user)))
+            state: Any = await client.execute("query-status")
+            await client.disconnect()
+            hosts += [machine.name] if state["running"] else []
+    return hosts

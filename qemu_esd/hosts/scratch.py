@@ -1,0 +1,51 @@
+"""A folder of this process for sockets that it forwards: 0700, gone with the process, however that ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PREFIX = "qemu-esd-"
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A new folder; removed at the end. What processes of ours have left that were killed goes first."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            _remove_if_orphaned(path)
+    folder, descriptor = _make()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _make() -> tuple[Path, int]:
+    """A folder, and the lock on it that says that its process lives."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Before it was locked, another process may have taken it for an orphan.
+        if folder.exists():
+            return folder, descriptor
+        os.close(descriptor)
+
+
+def _remove_if_orphaned(folder: Path) -> None:
+    """Remove it if it is ours and its process has ended."""
+    if folder.lstat().st_uid != os.getuid():
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""The controller is killed after any record of its journal, and again while it recovers: the guest never notices."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from images.pattern import MIB
+from qemu_esd.journal import store
+from tests.integration.support.commands import Said, say, say_and_die
+from tests.integration.support.drives import Drive
+from tests.integration.support.fleet import Fleet
+from tests.integration.support.guest import Guest
+from tests.integration.support.inside import qemu_facts, running_on
+from tests.integration.support.machine import Machine
+from tests.integration.test_rollback import places
+
+pytestmark = pytest.mark.lab
+
+KILLED = -signal.SIGKILL
+DRIVES = (Drive("vda", 7, size=8 * MIB), Drive("vdb", 9, "b.qcow2", size=4 * MIB, chain=1))
+# All of them by `tasks.py faults`; the ordinary tests take a sample that meets every phase.
+STEP = 1 if os.environ.get("ESD_FAULTS") == "all" else 6
+
+
+async def test_killed_after_a_record_of_a_migration(fleet: Fleet) -> None:
+    """One guest goes through it all, and is under its verifying load all the time."""
+    guest = await fleet.boot(*DRIVES)
+    record, tried = 1, []
+    while True:
+        said = await migrate(guest, fleet, record)
+        if said.status != KILLED:
+            break
+        tried.append((record, said.err.strip().splitlines()[-1]))
+        record += STEP
+    print("\n".join(f"{number}: {what}" for number, what in tried))
+    assert said.status == 0, said.err
+    assert len(tried) > 20 // STEP
+    guest.arrived(other(fleet, guest.machine))
+    await guest.is_well()
+    await guest.pause()
+    await guest.recheck()
+    await fleet.finish(guest)
+
+
+async def migrate(guest: Guest, fleet: Fleet, record: int) -> Said:
+    """Killed there, and recovered; or come to its end."""
+    target, before, inside = other(fleet, guest.machine), places(fleet), await qemu_facts(guest)
+    words = ("migrate", guest.name, target.name, "--from", guest.machine.name, "--policy", "on-demand")
+    said = await say_and_die(record, *words)
+    if said.status != KILLED:
+        return said
+    story = store.newest_of(guest.name)
+    assert story is not None
+    assert len(await running_on(fleet.machines, guest.name)) <= 1
+    await is_told(guest, story)
+    if story.state.committed:
+        await resumes(guest, story, target)
+    else:
+        await rolls_back(guest, story, record)
+        assert places(fleet) == before
+        assert await qemu_facts(guest) == inside
+    return said
+
+
+def other(fleet: Fleet, machine: Machine) -> Machine:
+    return fleet.b if machine == fleet.a else fleet.a
+
+
+async def is_told(guest: Guest, story: store.Story) -> None:
+    """`status` says how far it was, and the command to go on."""
+    told = await say("status", guest.name)
+    if story.is_broken_off:
+        assert f"broken off while {story.state}" in told.out, told
+        assert f"qemu-esd resume {story.plan.id}" in told.out
+
+
+async def rolls_back(guest: Guest, story: store.Story, record: int) -> None:
+    """Either of the two commands leads back, and a second time there is nothing to do."""
+    if record % 2:
+        told = await say("rollback", story.plan.id)
+        assert (told.status, "nothing is left over" in told.out) == (0, True), told
+    else:
+        told = await say("resume")
+        assert told.status == 1, told
+        assert "as before" in told.err
+    await guest.is_well()
+
+
+async def resumes(guest: Guest, story: store.Story, target: Machine) -> None:
+    refused = await say("rollback", story.plan.id)
+    assert refused.status == 3, refused
+    told = await say("resume", story.plan.id)
+    assert told.status == 0, told
+    guest.arrived(target)
+    await guest.is_well()
+    assert guest.machine.qemus(guest.name)
+    for command in ("settle", "release"):
+        done = await say(command, guest.name)
+        assert done.status == 0, done

@@ -1,0 +1,54 @@
+"""The folder for forwarded sockets: private, gone in the end, and swept where its process was killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from qemu_esd.hosts.scratch import scratch_folder
+
+SCRIPT = """
+import os, signal
+from qemu_esd.hosts.scratch import scratch_folder
+with scratch_folder() as folder:
+    (folder / "1.sock").touch()
+    print(folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_it_is_private_and_goes(own_tmp: Path) -> None:
+    with scratch_folder() as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "1.sock").touch()
+        with scratch_folder() as other:
+            assert sorted(own_tmp.iterdir()) == sorted([folder, other])
+    assert list(own_tmp.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_swept(own_tmp: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [str(path) for path in own_tmp.iterdir()] == [killed.stdout.strip()]
+    with scratch_folder() as folder:
+        assert list(own_tmp.iterdir()) == [folder]
+
+
+def test_others_keep_theirs(own_tmp: Path) -> None:
+    (own_tmp / "qemu-esd-file").touch()
+    (own_tmp / "qemu-esd-link").symlink_to("/")
+    with scratch_folder():
+        pass
+    assert sorted(path.name for path in own_tmp.iterdir()) == ["qemu-esd-file", "qemu-esd-link"]

@@ -1,0 +1,49 @@
+"""Commands as a user gives them: a process of its own, what it says where, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+END_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it said where."""
+
+    status: int | None
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.out.count("\n") == 1, self.out
+        return json.loads(self.out)
+
+
+async def start(*words: str, module: str = "qemu_esd") -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *words, stdout=pipe, stderr=pipe, env=environment
+    )
+
+
+async def end(process: asyncio.subprocess.Process) -> Said:
+    out, err = await asyncio.wait_for(process.communicate(), END_SECONDS)
+    return Said(process.returncode, out.decode(), err.decode())
+
+
+async def say(*words: str) -> Said:
+    """`qemu-esd WORDS...`"""
+    return await end(await start(*words))
+
+
+async def say_and_die(record: int, *words: str) -> Said:
+    """The same, killed right after that record of its journal; its last line on stderr is the record."""
+    return await end(await start(str(record), *words, module="tests.faults.mortal"))
