@@ -17,6 +17,7 @@ from qemu_esd.model.record import State
 from qemu_esd.model.recovery import Verdict, Wish
 from qemu_esd.phases import arrival, handover, prepare, restart, settle, switchover, undo, windows
 from qemu_esd.phases.context import Context, Progress
+from qemu_esd.phases.guard import guarded
 from qemu_esd.phases.station import Station, open_station
 
 
@@ -39,9 +40,10 @@ async def _until_commit(ctx: Context) -> None:
     ctx.enter(State.PREPARING)
     await prepare.prepare(ctx)
     ctx.measure("prepared", "start")
-    await switchover.move_memory(ctx)
-    ctx.measure("precopy", "start")
-    await switchover.commit(ctx)
+    async with guarded(ctx):
+        await switchover.move_memory(ctx)
+        ctx.measure("precopy", "start")
+        await switchover.commit(ctx)
     await _take_over(ctx)
 
 

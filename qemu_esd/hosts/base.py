@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,6 +59,13 @@ class Host(Protocol):
 
     async def attempt(self, argv: Sequence[str], stdin: bytes = b"") -> Completed:
         """Run `argv` there (no shell reads it) and return how it ended. Raises HostError if the host is gone."""
+        ...
+
+    def keep(self, argv: Sequence[str]) -> AbstractAsyncContextManager[Writer]:
+        """A program that runs beside us, and its stdin: which ends when we do, however that is. What it says is lost.
+
+        Leaving the context ends its stdin and waits for its end. Raises HostError.
+        """
         ...
 
     async def forward(self, path: str) -> str:

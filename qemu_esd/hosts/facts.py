@@ -9,7 +9,7 @@ from qemu_esd.errors import RefusedError
 from qemu_esd.hosts.base import Host, run, shell
 from qemu_esd.model.host import HostPaths
 
-PROGRAMS = ("qemu-system-x86_64", "qemu-storage-daemon", "qemu-img", "ip", "ss", "setsid", "timeout", "ssh")
+PROGRAMS = ("qemu-system-x86_64", "qemu-storage-daemon", "qemu-img", "ip", "ss", "setsid", "timeout", "ssh", "perl")
 
 _LOOK = r"""
 echo "uid=$(id -u)"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from asyncio.subprocess import PIPE
-from collections.abc import Sequence
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from qemu_esd.errors import HostError
-from qemu_esd.hosts.base import Completed, SshAccess
+from qemu_esd.hosts.base import Completed, SshAccess, Writer
 
 
 class LocalHost:
@@ -31,6 +32,16 @@ class LocalHost:
             raise
         assert process.returncode is not None
         return Completed(process.returncode, stdout, stderr.decode(errors="replace"))
+
+    @asynccontextmanager
+    async def keep(self, argv: Sequence[str]) -> AsyncIterator[Writer]:
+        process = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL)
+        assert process.stdin is not None
+        try:
+            yield process.stdin
+        finally:
+            process.stdin.close()
+            await process.wait()
 
     async def forward(self, path: str) -> str:
         return path

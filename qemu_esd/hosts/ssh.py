@@ -7,14 +7,14 @@ import os
 import shlex
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 
 from qemu_esd.errors import HostError, HostKeyError
-from qemu_esd.hosts.base import Completed, SshAccess
+from qemu_esd.hosts.base import Completed, SshAccess, Writer
 from qemu_esd.hosts.scratch import scratch_folder
 
 CONNECT_SECONDS = 15
@@ -44,17 +44,31 @@ class SshHost:
         self._numbers = itertools.count()
 
     async def attempt(self, argv: Sequence[str], stdin: bytes = b"") -> Completed:
-        # `exec sh -c` because the login shell may be anything; shlex quotes for it and for sh alike.
-        command = os.fsencode("exec /bin/sh -c " + shlex.quote("exec " + shlex.join(argv)))
         # Empty input would be none at all, and a program that reads it would wait for ever.
         source = asyncssh.PIPE if stdin else asyncssh.DEVNULL
         try:
-            done = await self._connection.run(command, stdin=source, input=stdin or None, encoding=None)
+            done = await self._connection.run(_command(argv), stdin=source, input=stdin or None, encoding=None)
         except (asyncssh.Error, OSError) as error:
             raise HostError(f"the ssh connection broke: {error}", host=self.name) from error
         if done.returncode is None:
             raise HostError(f"the ssh connection broke while {argv[0]} ran", host=self.name)
         return Completed(done.returncode, _bytes(done.stdout), _bytes(done.stderr).decode(errors="replace"))
+
+    @asynccontextmanager
+    async def keep(self, argv: Sequence[str]) -> AsyncIterator[Writer]:
+        try:
+            process = await self._connection.create_process(
+                _command(argv), encoding=None, stdout=asyncssh.DEVNULL, stderr=asyncssh.DEVNULL
+            )
+        except (asyncssh.Error, OSError) as error:
+            raise HostError(f"the ssh connection broke: {error}", host=self.name) from error
+        try:
+            yield process.stdin
+        finally:
+            # Where the connection has died its end is known at once, and the program's own has come by that.
+            with suppress(OSError):
+                process.stdin.write_eof()
+            await process.wait_closed()
 
     async def forward(self, path: str) -> str:
         if path not in self._forwards:
@@ -76,6 +90,11 @@ class SshHost:
         user = str(self._connection.get_extra_info("username"))
         port = int(self._connection.get_extra_info("peername")[1])
         return SshAccess(user, port, " ".join(public[:2]))
+
+
+def _command(argv: Sequence[str]) -> bytes:
+    """`exec sh -c` because the login shell may be anything; shlex quotes for it and for sh alike."""
+    return os.fsencode("exec /bin/sh -c " + shlex.quote("exec " + shlex.join(argv)))
 
 
 def _bytes(output: object) -> bytes:

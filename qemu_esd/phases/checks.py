@@ -11,6 +11,7 @@ from qemu_esd.model.disk import Image
 from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import Request
+from qemu_esd.phases.guard import PROGRAM
 from qemu_esd.phases.look import SourceView, TargetView
 
 APT = "apt-get install qemu-system-x86 qemu-utils qemu-system-common iproute2"
@@ -48,6 +49,12 @@ def remarks(source: SourceView) -> Iterator[str]:
         yield (
             f"QEMU {'.'.join(map(str, guest.version))} under TCG can lose memory writes in a live migration (mended in "
             f"9.0; KVM is not affected); a memory size that is no multiple of 256 KiB avoids it"
+        )
+
+    if PROGRAM not in source.facts.programs:
+        yield (
+            f"{guest.host} has no {PROGRAM}: should this command be killed while memory moves, the guest stands still "
+            f"until: qemu-esd rollback"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
@@ -9,11 +10,11 @@ import pytest
 
 from images.pattern import MIB
 from qemu_esd.journal import store
-from tests.integration.support.commands import Said, say, say_and_die
+from tests.integration.support.commands import Said, end, say, say_and_die, start
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import Guest
-from tests.integration.support.inside import qemu_facts, running_on
+from tests.integration.support.inside import qemu_facts, running_on, tell
 from tests.integration.support.machine import Machine
 from tests.integration.test_rollback import places
 
@@ -21,10 +22,13 @@ pytestmark = pytest.mark.lab
 
 KILLED = -signal.SIGKILL
 DRIVES = (Drive("vda", 7, size=8 * MIB), Drive("vdb", 9, "b.qcow2", size=4 * MIB, chain=1))
+# It dirties memory faster than it moves.
+BUSY = "esd.mode=verify,dirty esd.rate=100 esd.dirty=32 esd.dirtyrate=0"
 # All of them by `tasks.py faults`; the ordinary tests take a sample that meets every phase.
 STEP = 1 if os.environ.get("ESD_FAULTS") == "all" else 6
 
 
+@pytest.mark.timeout(1800)
 async def test_killed_after_a_record_of_a_migration(fleet: Fleet) -> None:
     """One guest goes through it all, and is under its verifying load all the time."""
     guest = await fleet.boot(*DRIVES)
@@ -52,17 +56,72 @@ async def migrate(guest: Guest, fleet: Fleet, record: int) -> Said:
     said = await say_and_die(record, *words)
     if said.status != KILLED:
         return said
-    story = store.newest_of(guest.name)
-    assert story is not None
+    story = the_story(guest)
     assert len(await running_on(fleet.machines, guest.name)) <= 1
     await is_told(guest, story)
     if story.state.committed:
         await resumes(guest, story, target)
     else:
+        # Nobody has done anything yet: what is left over does not disturb it.
+        await guest.is_well()
         await rolls_back(guest, story, record)
         assert places(fleet) == before
         assert await qemu_facts(guest) == inside
     return said
+
+
+async def test_killed_while_memory_moves(fleet: Fleet) -> None:
+    """QEMU would stop the guest before the switchover and wait for a word that never comes: the guard takes it back."""
+    guest = await fleet.boot(*DRIVES, load=BUSY)
+    before, inside = places(fleet), await qemu_facts(guest)
+    migration = await moving(guest)
+    migration.kill()
+    await end(migration)
+    await taken_back(guest)
+    await is_told(guest, the_story(guest))
+    await rolls_back(guest, the_story(guest), 1)
+    assert (places(fleet), await qemu_facts(guest)) == (before, inside)
+    await fleet.finish(guest, settle=False)
+
+
+async def test_silent_while_memory_moves(fleet: Fleet) -> None:
+    """A controller that hears and says nothing, and is back when the guard has acted: it undoes what it has made."""
+    guest = await fleet.boot(*DRIVES, load=BUSY)
+    before, inside = places(fleet), await qemu_facts(guest)
+    migration = await moving(guest)
+    migration.send_signal(signal.SIGSTOP)
+    await taken_back(guest)
+    migration.send_signal(signal.SIGCONT)
+    said = await end(migration)
+    assert (said.status, "runs on hostA as before" in said.err) == (1, True), said
+    await guest.is_well()
+    assert (places(fleet), await qemu_facts(guest)) == (before, inside)
+    await fleet.finish(guest, settle=False)
+
+
+async def moving(guest: Guest) -> asyncio.subprocess.Process:
+    """A migration whose memory moves now, and for long."""
+    words = ("migrate", guest.name, "hostB", "--from", "hostA", "--policy", "on-demand", "--downtime", "1")
+    migration = await start(*words)
+    async with asyncio.timeout(60):
+        while (await tell(guest, "query-migrate")).get("status") != "active":
+            assert migration.returncode is None
+            await asyncio.sleep(0.1)
+    return migration
+
+
+async def taken_back(guest: Guest) -> None:
+    async with asyncio.timeout(60):
+        while (await tell(guest, "query-migrate"))["status"] != "cancelled":
+            await asyncio.sleep(0.2)
+    assert (await tell(guest, "query-status"))["running"]
+    await guest.is_well()
+
+
+def the_story(guest: Guest) -> store.Story:
+    story = store.newest_of(guest.name)
+    assert story is not None
+    return story
 
 
 def other(fleet: Fleet, machine: Machine) -> Machine:

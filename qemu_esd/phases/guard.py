@@ -1,0 +1,79 @@
+"""A guard on the source while memory moves: if we die, it takes the guest back.
+
+Before the switchover QEMU stops the guest and waits to be told to go on. Were we killed, nobody would tell it, and the
+guest would stand still until somebody looked. The guard is a small program that hears a beat of ours; when that ends,
+with our process or with the network, it cancels the stream, unless the guest has been given away already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from qemu_esd.hosts import facts
+from qemu_esd.hosts.base import Writer
+from qemu_esd.model.host import guest_sockets
+from qemu_esd.phases.context import Context
+
+BEAT_SECONDS = 2.0
+# Longer than ssh needs to say that its connection is dead (15 s): then we are the first to act.
+SILENCE_SECONDS = 25
+PROGRAM = "perl"
+
+# perl-base is essential in Debian; a unix socket is more than POSIX sh can do. A monitor serves one client at a time:
+# one that is held by a dead connection does not greet, and the next one is tried.
+_GUARD = r"""
+use strict; use IO::Socket::UNIX; use IO::Select;
+my ($silence, @sockets) = @ARGV;
+my $beats = IO::Select->new(\*STDIN);
+while ($beats->can_read($silence)) {
+    last unless sysread(STDIN, my $text, 4096);
+    exit 0 if $text =~ /end/;
+}
+for my $path (@sockets) {
+    my $qmp = IO::Socket::UNIX->new(Peer => $path) or next;
+    my ($ready, $rest) = (IO::Select->new($qmp), "");
+    my $hear = sub {
+        my $word = shift;
+        while (1) {
+            while ($rest =~ s/^(.*)\n//) { my $line = $1; return $line if $line =~ /"$word"/; }
+            return "" unless $ready->can_read(3) && sysread($qmp, $rest, 65536, length $rest);
+        }
+    };
+    my $ask = sub { syswrite($qmp, "{\"execute\": \"$_[0]\"}\n"); $hear->("return") };
+    next unless $hear->("QMP");
+    $ask->("qmp_capabilities");
+    if ($ask->("query-migrate") =~ /"status": *"(setup|active|pre-switchover)"/) { $ask->("migrate_cancel") }
+    exit 0;
+}
+"""
+
+
+@asynccontextmanager
+async def guarded(ctx: Context) -> AsyncIterator[None]:
+    """While this is open the source's guest does not depend on us. A host without the program has no guard."""
+    host, plan = await ctx.source(), ctx.plan
+    if PROGRAM not in (await facts.look(host)).programs:
+        yield
+        return
+    user = guest_sockets(plan.source.paths, plan.vm).user
+    sockets = dict.fromkeys((plan.guest.monitor, *([user] if plan.guest.ours else [])))
+    async with host.keep((PROGRAM, "-e", _GUARD, str(SILENCE_SECONDS), *sockets)) as guard:
+        beating = asyncio.ensure_future(_beat(guard))
+        try:
+            yield
+        finally:
+            beating.cancel()
+            with suppress(OSError):
+                guard.write(b"end\n")
+                await guard.drain()
+
+
+async def _beat(guard: Writer) -> None:
+    """The silence of a dead connection is what the guard waits for, so it is no error here."""
+    with suppress(OSError):
+        while True:
+            guard.write(b"on\n")
+            await guard.drain()
+            await asyncio.sleep(BEAT_SECONDS)
