@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PREFIX = "qemu-esd-"
+PREFIX = "qemu-esd-sockets-"
 
 
 @contextmanager
@@ -23,7 +22,8 @@ def scratch_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            _remove(folder)
         os.close(descriptor)
 
 
@@ -46,6 +46,14 @@ def _remove_if_orphaned(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder)
+        _remove(folder)
     finally:
         os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    """Sockets and the empty folder, nothing else: whatever somebody has called so and filled with other things stays."""
+    for path in folder.glob("*.sock"):
+        if path.is_socket():
+            path.unlink()
+    folder.rmdir()

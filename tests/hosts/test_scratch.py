@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,10 +14,10 @@ import pytest
 from qemu_esd.hosts.scratch import scratch_folder
 
 SCRIPT = """
-import os, signal
+import os, signal, socket
 from qemu_esd.hosts.scratch import scratch_folder
 with scratch_folder() as folder:
-    (folder / "1.sock").touch()
+    socket.socket(socket.AF_UNIX).bind(str(folder / "1.sock"))
     print(folder, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -32,7 +33,8 @@ def own_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_is_private_and_goes(own_tmp: Path) -> None:
     with scratch_folder() as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
-        (folder / "1.sock").touch()
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(folder / "1.sock"))
         with scratch_folder() as other:
             assert sorted(own_tmp.iterdir()) == sorted([folder, other])
     assert list(own_tmp.iterdir()) == []
@@ -47,8 +49,12 @@ def test_what_a_killed_process_left_is_swept(own_tmp: Path) -> None:
 
 
 def test_others_keep_theirs(own_tmp: Path) -> None:
-    (own_tmp / "qemu-esd-file").touch()
-    (own_tmp / "qemu-esd-link").symlink_to("/")
+    (own_tmp / "qemu-esd-sockets-file").touch()
+    (own_tmp / "qemu-esd-sockets-link").symlink_to("/")
+    for name in ("qemu-esd-mine", "qemu-esd-sockets-mine"):
+        (own_tmp / name).mkdir()
+        (own_tmp / name / "work.sock").write_text("no socket")
+    before = sorted(own_tmp.rglob("*"))
     with scratch_folder():
         pass
-    assert sorted(path.name for path in own_tmp.iterdir()) == ["qemu-esd-file", "qemu-esd-link"]
+    assert sorted(own_tmp.rglob("*")) == before
