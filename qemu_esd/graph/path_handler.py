@@ -49,8 +49,27 @@ def image_argv(members: Iterable[LinkMember], listen: Endpoint, monitor: str) ->
     return _argv(rows, listen, monitor)
 
 
+# QEMU below 8.1 leaves Nagle's algorithm on: with TLS most answers then wait 40 ms for a delayed ACK. A socket
+# that is accepted inherits the option, so we make the listening one, and QEMU finds it among its open files.
+_LISTEN = r"""
+use strict; use Socket qw(:DEFAULT :addrinfo IPPROTO_TCP TCP_NODELAY);
+my ($host, $port, @argv) = @ARGV;
+my ($error, $at) = getaddrinfo($host, $port, {flags => AI_NUMERICHOST, socktype => SOCK_STREAM});
+die "$host: $error\n" if $error;
+$^F = 255;
+socket(my $listener, $at->{family}, SOCK_STREAM, 0) or die "socket: $!\n";
+setsockopt($listener, SOL_SOCKET, SO_REUSEADDR, 1);
+setsockopt($listener, IPPROTO_TCP, TCP_NODELAY, 1);
+bind($listener, $at->{addr}) or die "cannot listen on $host port $port: $!\n";
+listen($listener, 16) or die "cannot listen on $host port $port: $!\n";
+my $number = fileno $listener;
+s/^addr\.type=fd,addr\.str=LISTENER/addr.type=fd,addr.str=$number/ for @argv;
+exec { $argv[0] } @argv or die "$argv[0]: $!\n";
+"""
+
+
 def _argv(rows: Sequence[tuple[LinkMember, tuple[Node, ...], str]], listen: Endpoint, monitor: str) -> tuple[str, ...]:
-    words = ["qemu-storage-daemon"]
+    words = [*_launcher(listen), "qemu-storage-daemon"]
     socket = f"socket,id=control,path={_option(monitor)},server=on,wait=off"
     words += ["--chardev", socket, "--monitor", "chardev=control"]
     for credentials in _credentials([member for member, _, _ in rows], listen):
@@ -71,14 +90,22 @@ def _credentials(members: list[LinkMember], listen: Endpoint) -> list[Node]:
     return list({node["id"]: node for node in objects if node}.values())
 
 
+def _launcher(endpoint: Endpoint) -> list[str]:
+    match endpoint:
+        case TlsTcp(address, port) | PlainTcp(address, port):
+            return ["perl", "-e", _LISTEN, address, str(port)]
+        case UnixPath():
+            return []
+
+
 def _listen(endpoint: Endpoint) -> str:
     limit = "max-connections=16"
     match endpoint:
-        case TlsTcp(address, port):
+        case TlsTcp():
             creds = names.credentials(nodes.migration_of(endpoint))
-            return f"addr.type=inet,addr.host={address},addr.port={port},tls-creds={creds},{limit}"
-        case PlainTcp(address, port):
-            return f"addr.type=inet,addr.host={address},addr.port={port},{limit}"
+            return f"addr.type=fd,addr.str=LISTENER,tls-creds={creds},{limit}"
+        case PlainTcp():
+            return f"addr.type=fd,addr.str=LISTENER,{limit}"
         case UnixPath(path):
             return f"addr.type=unix,addr.path={_option(path)},{limit}"
 

@@ -52,7 +52,7 @@ def _remove_if_orphaned(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Sockets and the empty folder, nothing else: whatever somebody has called so and filled with other things stays."""
+    """Sockets and the empty folder, nothing else: what else somebody keeps under such a name stays."""
     for path in folder.glob("*.sock"):
         if path.is_socket():
             path.unlink()

@@ -11,11 +11,10 @@ from qemu_esd.model.disk import Image
 from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import Request
-from qemu_esd.phases.guard import PROGRAM
 from qemu_esd.phases.look import SourceView, TargetView
 
-APT = "apt-get install qemu-system-x86 qemu-utils qemu-system-common iproute2"
-SOURCE_NEEDS = ("qemu-storage-daemon", "setsid", "ip", "ss")
+APT = "apt-get install qemu-system-x86 qemu-utils qemu-system-common iproute2 perl-base"
+SOURCE_NEEDS = ("qemu-storage-daemon", "setsid", "ip", "ss", "perl")
 TARGET_NEEDS = ("qemu-system-x86_64", "qemu-img", "setsid", "ip", "ss", "timeout")
 BUSY = frozenset({"setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused"})
 # Below it TCG can miss that the dirty bitmap was cleared, in the path for whole words of it (measured: 1 move in 12).
@@ -49,12 +48,6 @@ def remarks(source: SourceView) -> Iterator[str]:
         yield (
             f"QEMU {'.'.join(map(str, guest.version))} under TCG can lose memory writes in a live migration (mended in "
             f"9.0; KVM is not affected); a memory size that is no multiple of 256 KiB avoids it"
-        )
-
-    if PROGRAM not in source.facts.programs:
-        yield (
-            f"{guest.host} has no {PROGRAM}: should this command be killed while memory moves, the guest stands still "
-            f"until: qemu-esd rollback"
         )
 
 

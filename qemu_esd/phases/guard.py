@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from qemu_esd.hosts import facts
 from qemu_esd.hosts.base import Writer
 from qemu_esd.model.host import guest_sockets
 from qemu_esd.phases.context import Context
@@ -19,7 +18,6 @@ from qemu_esd.phases.context import Context
 BEAT_SECONDS = 2.0
 # Longer than ssh needs to say that its connection is dead (15 s): then we are the first to act.
 SILENCE_SECONDS = 25
-PROGRAM = "perl"
 
 # perl-base is essential in Debian; a unix socket is more than POSIX sh can do. A monitor serves one client at a time:
 # one that is held by a dead connection does not greet, and the next one is tried.
@@ -52,14 +50,11 @@ for my $path (@sockets) {
 
 @asynccontextmanager
 async def guarded(ctx: Context) -> AsyncIterator[None]:
-    """While this is open the source's guest does not depend on us. A host without the program has no guard."""
+    """While this is open the source's guest does not depend on us."""
     host, plan = await ctx.source(), ctx.plan
-    if PROGRAM not in (await facts.look(host)).programs:
-        yield
-        return
     user = guest_sockets(plan.source.paths, plan.vm).user
     sockets = dict.fromkeys((plan.guest.monitor, *([user] if plan.guest.ours else [])))
-    async with host.keep((PROGRAM, "-e", _GUARD, str(SILENCE_SECONDS), *sockets)) as guard:
+    async with host.keep(("perl", "-e", _GUARD, str(SILENCE_SECONDS), *sockets)) as guard:
         beating = asyncio.ensure_future(_beat(guard))
         try:
             yield

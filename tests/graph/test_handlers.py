@@ -32,7 +32,7 @@ from tests.support.qemu import (
     objects,
     qemu_session,
     reads,
-    storage_daemon,
+    storage_daemon_by,
 )
 
 MIB, CLUSTER = 1 << 20, 64 << 10
@@ -48,7 +48,7 @@ async def source(folder: Path, transport: str, *, writable: bool = False) -> Asy
     fill(image, "raw", "0xa1 0 8M")
     link: Ends = ends(folder, transport)
     member = LinkMember(SUID, (Image(str(image), "raw"),), "esd-export", SIZE, writable)
-    async with storage_daemon(*path_handler.image_argv((member,), link.listen, f"{folder}/control.sock")[1:]):
+    async with storage_daemon_by(*path_handler.image_argv((member,), link.listen, f"{folder}/control.sock")):
         yield Link(link.reach, "esd-export")
 
 

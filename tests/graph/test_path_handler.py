@@ -27,6 +27,7 @@ from tests.support.qemu import (
     objects,
     reads,
     storage_daemon,
+    storage_daemon_by,
 )
 
 LetGo = Callable[[], Awaitable[None]]
@@ -51,8 +52,7 @@ def members(folder: Path) -> tuple[LinkMember, ...]:
 @asynccontextmanager
 async def handler(folder: Path, argv: tuple[str, ...]) -> AsyncIterator[Session]:
     """A session with a path handler that runs by this command line."""
-    assert argv[0] == "qemu-storage-daemon"
-    async with storage_daemon(*argv[1:]):
+    async with storage_daemon_by(*argv):
         async with open_session(LocalHost(), f"{folder}/control.sock", "the path handler") as session:
             yield session
 

@@ -166,7 +166,7 @@ FINE: dict[str, Change] = {
     "a former migration": on_source(migration="completed"),
     "a failed migration": on_source(migration="failed"),
     "a move of ours": on_source(jobs=(names.move_job("root"), names.move_job("data"))),
-    "exports of ours": both(on_source(exports=frozenset({"x"})), of_guest(ours=True)),
+    "exports of ours": on_source(exports=frozenset({names.export_id("root", "map")})),
     "no TLS where none is asked for": both(
         asked(transport=Transport.PLAINTEXT), on_source(tls=False), on_target(tls=False)
     ),

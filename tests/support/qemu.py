@@ -33,8 +33,15 @@ def short_folder() -> Iterator[Path]:
 @contextlib.asynccontextmanager
 async def storage_daemon(*options: str) -> AsyncIterator[Process]:
     """A qemu-storage-daemon that has taken all of `options`. Raises NotStartedError."""
+    async with storage_daemon_by("qemu-storage-daemon", *options) as process:
+        yield process
+
+
+@contextlib.asynccontextmanager
+async def storage_daemon_by(*argv: str) -> AsyncIterator[Process]:
+    """The same by a whole command line, which may begin with what makes its sockets."""
     ready = ("--chardev", "stdio,id=ready", "--monitor", "chardev=ready")
-    async with _running("qemu-storage-daemon", *options, *ready) as process:
+    async with _running(*argv, *ready) as process:
         yield process
 
 

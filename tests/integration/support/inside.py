@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from qemu.qmp import ExecuteError, QMPClient
+from qemu.qmp import ConnectError, ExecuteError, QMPClient
 
 from qemu_esd.model.host import guest_sockets
 from tests.integration.support.guest import PATHS, Guest
@@ -49,12 +49,16 @@ async def qemu_facts(guest: Guest) -> dict[str, Any]:
 
 async def running_on(machines: Iterable[Machine], name: str) -> list[str]:
     """The hosts on which the guest `name` runs, by the word of their QEMUs."""
-    hosts = []
-    for machine in machines:
-        if machine.qemus(name):
-            client = QMPClient("test")
-            await client.connect(str(machine.path(guest_sockets(PATHS, name).user)))
-            state: Any = await client.execute("query-status")
-            await client.disconnect()
-            hosts += [machine.name] if state["running"] else []
-    return hosts
+    return [machine.name for machine in machines if machine.qemus(name) and await _runs(machine, name)]
+
+
+async def _runs(machine: Machine, name: str) -> bool:
+    client = QMPClient("test")
+    try:
+        await client.connect(str(machine.path(guest_sockets(PATHS, name).user)))
+    except ConnectError:
+        # It has ended since.
+        return False
+    state: Any = await client.execute("query-status")
+    await client.disconnect()
+    return bool(state["running"])
