@@ -1,16 +1,22 @@
-"""What a former source does with its member once nobody needs it: put aside under a name that says what it is."""
+"""What a former source does with its member: put aside under a name that says what it is, kept until nobody needs it.
+
+Put aside at the handover, when its QEMU has ended: the path handler goes on serving the open file. From then on nothing
+starts a guest from it by its path, also after a reboot, when no path handler holds its lock. A tombstone beside it says
+why; `release` removes both.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from qemu_esd.graph import tls
 from qemu_esd.hosts import facts, files, service, ssh_keys
 from qemu_esd.hosts.base import Host
 from qemu_esd.hypervisors import records
-from qemu_esd.model.disk import top_image
+from qemu_esd.model.disk import Image, top_image
 from qemu_esd.model.host import HostPaths
-from qemu_esd.model.record import LinkRecord
+from qemu_esd.model.record import LinkMember, LinkRecord
 from qemu_esd.phases import linkends, places
 
 
@@ -19,8 +25,44 @@ def name_aside(path: str, migration: str) -> str:
     return f"{path}.moved-{migration}"
 
 
+def moved(member: LinkMember, migration: str) -> LinkMember:
+    """The member as it is found after it was put aside."""
+    top = top_image(member.chain)
+    if top is None:
+        return member
+    return replace(member, chain=(replace(top, path=name_aside(top.path, migration)), *member.chain[1:]))
+
+
+async def mark(host: Host, record: LinkRecord, time: str) -> None:
+    """Rename the images that have moved, each with its tombstone. Done already, wholly or in part, is fine."""
+    for member in record.members:
+        if top := top_image(member.chain):
+            aside = name_aside(top.path, record.migration)
+            await files.write(host, tombstone(aside), _epitaph(record, member, top, time))
+            await files.rename(host, top.path, aside)
+
+
+def tombstone(aside: str) -> str:
+    """The note beside an image that was put aside."""
+    return f"{aside}.json"
+
+
+def _epitaph(record: LinkRecord, member: LinkMember, top: Image, time: str) -> bytes:
+    facts = {
+        "what": f"a disk of the guest {record.vm}, which has moved to {record.target}; do not start a guest from it",
+        "vm": record.vm,
+        "suid": member.suid,
+        "generation": record.generation,
+        "migration": record.migration,
+        "target": record.target,
+        "was": top.path,
+        "time": time,
+    }
+    return (json.dumps(facts, indent=2) + "\n").encode()
+
+
 async def put_aside(host: Host, migration: str) -> None:
-    """End the path handler, drop the keys, rename the images. Done already, wholly or in part, is fine."""
+    """Nobody reads from here any more: end the path handler, drop the keys. Done already, or in part, is fine."""
     paths = (await facts.look(host)).paths
     record = await records.link(host, paths, migration)
     await _stop(host, paths, migration)
@@ -50,6 +92,7 @@ async def forget(host: Host, migration: str) -> LinkRecord | None:
     record = await records.link(host, paths, migration)
     if record is not None:
         for path in record.put_aside:
+            await files.remove(host, tombstone(path))
             await files.remove(host, path)
     await files.remove_tree(host, paths.link_state(migration))
     return record

@@ -7,13 +7,17 @@ an inactive node answers reads only, and the guest's first partial write would f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
 from qemu_esd.errors import EsdError, QemuGoneError
 from qemu_esd.graph import names, nodes, path_handler
 from qemu_esd.hosts import files, service
+from qemu_esd.hypervisors import records
 from qemu_esd.log import logger
 from qemu_esd.model.plan import DiskPlan
 from qemu_esd.model.record import LinkMember
-from qemu_esd.phases import links, places
+from qemu_esd.phases import aside, links, places
 from qemu_esd.phases.context import Context
 from qemu_esd.qmp import blockdev, exports, machine
 from qemu_esd.qmp.session import Session
@@ -54,10 +58,14 @@ async def _open_for_writes(ctx: Context, handler: Session, disk: DiskPlan, membe
 
 
 async def end_source(ctx: Context) -> None:
-    """The source QEMU ends and its RAM is free; a path handler that is restarted finds the images by itself."""
-    await _make_permanent(ctx)
+    """The source QEMU ends and its RAM is free; a path handler that is restarted finds the images by itself.
+
+    A kill between two steps: a path handler that has to restart then may miss an image until `resume` has been here.
+    """
+    await _make_permanent(ctx, places.taken_members(ctx.plan))
     await _drop_proxies(ctx)
     await _end_qemu(ctx)
+    await _put_images_aside(ctx)
     await _clear_source(ctx)
     await links.after_switchover(ctx)
 
@@ -83,12 +91,19 @@ async def _clear_source(ctx: Context) -> None:
     await files.remove_tree(host, paths.vm_run(ctx.plan.vm))
 
 
-async def _make_permanent(ctx: Context) -> None:
+async def _put_images_aside(ctx: Context) -> None:
+    """The path handler has them open. By their old names nothing finds them any more, now or after a reboot."""
+    source, plan = await ctx.source(), ctx.plan
+    record = await records.link(source, plan.source.paths, plan.id)
+    assert record is not None
+    await aside.mark(source, record, datetime.now(UTC).isoformat(timespec="seconds"))
+    await _make_permanent(ctx, tuple(aside.moved(member, plan.id) for member in record.members))
+
+
+async def _make_permanent(ctx: Context, members: Sequence[LinkMember]) -> None:
     """A kill before this line: a restarted path handler asks the source QEMU, which is still there."""
     plan, unit = ctx.plan, places.path_handler(ctx.plan)
-    argv = path_handler.image_argv(
-        places.taken_members(plan), places.handler_listen(plan), places.handler_monitor(plan)
-    )
+    argv = path_handler.image_argv(members, places.handler_listen(plan), places.handler_monitor(plan))
     await service.rewrite(await ctx.source(), plan.source.paths.unit(unit.name), argv)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from images.console import parse
@@ -82,11 +84,18 @@ async def test_refused_before_anything_is_touched(fleet: Fleet) -> None:
 async def test_a_guest_that_has_moved_is_not_started_where_it_was(fleet: Fleet) -> None:
     """Neither under its name nor, by its image, under another one."""
     guest = await fleet.idle(VDA)
-    await guest.migrate(fleet.b, Handler.REDIRECT)
+    told = await guest.migrate(fleet.b, Handler.REDIRECT)
     with pytest.raises(RefusedError, match="hostA: vm1 has moved to hostB"):
         await Guest("vm1", fleet.a, [VDA]).start(None, made=True)
-    with pytest.raises(EsdError, match="lock"):
+    with pytest.raises(RefusedError, match="there is no image"):
         await Guest("vm2", fleet.a, [VDA]).start(None, made=True)
+    # Not even by its new name, as long as it is served.
+    aside = f"{VDA.name}.moved-{told.id}"
+    with pytest.raises(EsdError, match="lock"):
+        await Guest("vm2", fleet.a, [Drive("vda", 7, aside, size=VDA.size)]).start(None, made=True)
+    note = json.loads(fleet.a.path(f"/srv/{aside}.json").read_text())
+    told_there = {key: note[key] for key in ("vm", "suid", "generation", "target", "was")}
+    assert told_there == {"vm": "vm1", "suid": guest.suid(VDA), "generation": 1, "target": "hostB", "was": VDA.path}
     await fleet.finish(guest)
     with pytest.raises(RefusedError, match="there is no image"):
         await Guest("vm2", fleet.a, [VDA]).start(None, made=True)

@@ -36,7 +36,7 @@ async def test_story(fleet: Fleet, tmp_path: Path) -> None:
     await guest.pause()
     await guest.recheck()
     for drive in guest.drives:
-        image = content.flatten(drive.source(fleet.a), tmp_path / "image")
+        image = content.flatten(drive.source(fleet.a, told.id), tmp_path / "image")
         assert len(content.check_content(image, drive)) > 0
         assert content.crc(image) == await guest.crc(drive)
     await guest.resume()

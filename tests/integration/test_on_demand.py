@@ -46,8 +46,8 @@ async def test_story(fleet: Fleet, tmp_path: Path) -> None:
     await a_second_read_asks_nobody(fleet, guest, vda)
     await a_second_read_asks_nobody(fleet, guest, vdb)
     for drive in guest.drives:
-        source = content.flatten(drive.source(fleet.a), tmp_path / "source")
-        target = content.flatten(content.over(guest.member(drive), drive.source(fleet.a)), tmp_path / "target")
+        source = content.flatten(drive.source(fleet.a, told.id), tmp_path / "source")
+        target = content.flatten(content.over(guest.member(drive), drive.source(fleet.a, told.id)), tmp_path / "target")
         assert len(content.later_writes(source, target)) > 0
     await guest.resume()
 

@@ -35,8 +35,8 @@ async def test_story(fleet: Fleet, tmp_path: Path) -> None:
     await guest.recheck()
     assert fleet.a.sent_bytes(fleet.b) - before > 2 * vda.size * 3 // 4
     for drive in guest.drives:
-        source = content.flatten(drive.source(fleet.a), tmp_path / "source")
-        target = content.flatten(content.over(guest.member(drive), drive.source(fleet.a)), tmp_path / "target")
+        source = content.flatten(drive.source(fleet.a, told.id), tmp_path / "source")
+        target = content.flatten(content.over(guest.member(drive), drive.source(fleet.a, told.id)), tmp_path / "target")
         written = content.later_writes(source, target)
         assert content.clusters(content.allocated(guest.member(drive)), CLUSTER) == {
             offset // CLUSTER for offset in written

@@ -56,8 +56,8 @@ async def test_story(fleet: Fleet, tmp_path: Path) -> None:
     await guest.pause()
     await guest.recheck()
     for drive in (vda,):
-        source = content.flatten(drive.source(fleet.a), tmp_path / "source")
-        target = content.flatten(content.over(guest.member(drive), drive.source(fleet.a)), tmp_path / "target")
+        source = content.flatten(drive.source(fleet.a, told.id), tmp_path / "source")
+        target = content.flatten(content.over(guest.member(drive), drive.source(fleet.a, told.id)), tmp_path / "target")
         assert len(content.later_writes(source, target)) > 0
         assert content.crc(target) == await guest.crc(drive)
     await fleet.finish(guest)

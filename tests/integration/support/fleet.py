@@ -42,6 +42,7 @@ class Fleet:
             await api.release_guest(guest.name, guest.machine.name)
             async with open_hosts() as hosts:
                 await guests.kill(hosts, guest.name, guest.machine.name)
+                guest.leave_terminal()
                 await guests.forget(hosts, guest.name, [machine.name for machine in self.machines])
         self.check_empty()
 

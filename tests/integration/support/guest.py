@@ -77,7 +77,7 @@ class Guest:
         """Type `command`, and return the line that answers it."""
         own = guest_sockets(PATHS, self.name).console
         socket = self.machine.path(self.foreign_console[0] if self.foreign_console else own)
-        if self._terminal is None or self._terminal.path != socket:
+        if self._terminal is None:
             self._terminal = Terminal(socket)
         self._terminal.type(command)
         return await self.console.wait(answer or command.split()[0], seconds)
@@ -170,9 +170,16 @@ class Guest:
         return told
 
     def arrived(self, target: Machine) -> None:
+        self.leave_terminal()
         self.machine = target
         self.generation += 1
         self.listen()
+
+    def leave_terminal(self) -> None:
+        """The QEMU that it was connected to has ended."""
+        if self._terminal is not None:
+            self._terminal.leave()
+            self._terminal = None
 
     async def look(self) -> view.GuestView:
         async with api.open_guest(self.name, self.machine.name) as station:
@@ -189,6 +196,7 @@ class Guest:
         """The guest ends by itself; returns when its QEMU is gone."""
         async with open_hosts() as hosts:
             await guests.kill(hosts, self.name, self.machine.name)
+        self.leave_terminal()
 
     # ---- its images, as paths on the machine
 
