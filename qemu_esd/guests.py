@@ -23,7 +23,7 @@ from qemu_esd.model.host import HostPaths, guest_sockets
 from qemu_esd.model.record import GuestRecord
 from qemu_esd.model.suid import suid_of
 from qemu_esd.model.vm import QemuProcess
-from qemu_esd.phases import places
+from qemu_esd.phases import places, restart
 from qemu_esd.qmp import machine
 from qemu_esd.qmp.session import open_session
 
@@ -192,6 +192,23 @@ async def _list_one(name: str) -> list[Seen] | EsdError:
         return TimedOutError("an answer", LIST_SECONDS, host=name)
     except EsdError as error:
         return error
+
+
+async def start(hosts: Hosts, name: str, host_name: str) -> None:
+    """Start a guest of ours whose QEMU has ended, from its disks, wherever their data is.
+
+    Raises RefusedError: it runs, it has moved, an image of it is gone; or what QEMU says.
+    """
+    host = await hosts.get(host_name)
+    paths = (await facts.look(host)).paths
+    await _check_free(host, paths, name)
+    record = await records.guest(host, paths, name)
+    if record is None:
+        raise RefusedError(f"there is no guest {name}", host=host_name, hint="see: qemu-esd status")
+    await restart.start_again(host, paths, record)
+    async with open_session(host, guest_sockets(paths, name).control, name) as qemu:
+        await machine.cont(qemu)
+    registry.remember(name, host_name)
 
 
 async def stop(hosts: Hosts, name: str, host_name: str) -> None:

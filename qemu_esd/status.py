@@ -6,6 +6,7 @@ Hosts are asked side by side, each within a bound: one that does not answer is s
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from qemu_esd.hosts import facts
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import processes, records
 from qemu_esd.journal import registry, store
-from qemu_esd.model.record import State
+from qemu_esd.model.record import GuestRecord, State
 from qemu_esd.phases.context import Monitors
 from qemu_esd.phases.station import observe_station
 from qemu_esd.view import GuestView
@@ -86,13 +87,18 @@ async def _look_once(hosts: Hosts, monitors: Monitors, host_name: str, vm: str) 
     if record is not None and record.moved_to is not None:
         return record.moved_to
     if await processes.find(host, vm) is None:
-        return view.of_absent(vm, host_name, "shut off", None)
+        return view.of_absent(vm, host_name, "shut off", _how_to_start(vm, record))
     try:
         return await view.of_station(await observe_station(hosts, monitors, host_name, vm))
     except MonitorBusyError as error:
         return view.of_absent(vm, host_name, "busy", _told(error))
     except EsdError as error:
         return view.of_absent(vm, host_name, "unknown", _told(error))
+
+
+def _how_to_start(vm: str, record: GuestRecord | None) -> str | None:
+    """A guest that has ended, by itself or not, is started from its disks; where they are, it alone knows."""
+    return f"to start it again: qemu-esd vm start {shlex.quote(vm)}" if record is not None and record.argv else None
 
 
 def _told(error: EsdError) -> str:

@@ -114,6 +114,20 @@ def show_all(
         raise typer.Exit(failures[0].exit_status)
 
 
+@app.command("start")
+def start_again(name: str) -> None:
+    """Start a guest again whose QEMU has ended, from its disks, wherever their data is."""
+    from qemu_esd import guests, mover_process
+
+    async def work(hosts: Hosts) -> str:
+        host = await _host_of(hosts, name)
+        async with mover_process.taken_over(name):
+            await guests.start(hosts, name, host)
+        return host
+
+    render.show(f"{render.printable(name)} runs on {_with_hosts(work)}")
+
+
 @app.command()
 def stop(
     name: str,

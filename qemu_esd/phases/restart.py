@@ -19,7 +19,7 @@ from qemu_esd.hypervisors.cmdline.carry_disks import swap_disks
 from qemu_esd.hypervisors.cmdline.facts import CommandLine
 from qemu_esd.hypervisors.cmdline.options import Option
 from qemu_esd.hypervisors.cmdline.reader import read
-from qemu_esd.model.disk import TlsTcp, link_of
+from qemu_esd.model.disk import TlsTcp, images, link_of
 from qemu_esd.model.host import HostPaths, guest_sockets
 from qemu_esd.model.record import DiskRecord, GuestRecord
 from qemu_esd.phases import places
@@ -31,6 +31,10 @@ async def start_again(host: Host, paths: HostPaths, record: GuestRecord) -> None
     if not record.argv:
         hint = f"qemu-esd vm run {record.name} with the words that it was started with"
         raise RefusedError(f"nobody has written down how {record.name} was started", host=host.name, hint=hint)
+    kept = [image.path for disk in record.disks for image in images(disk.chain)]
+    if missing := set(kept) - await files.existing(host, *kept):
+        what = f"the image {min(missing)} of {record.name} is gone"
+        raise RefusedError(what, host=host.name, hint="put it back; nothing else has what was in it")
     unit = places.guest_unit_name(record.name)
     guest = service.Service(unit, paths.unit(unit), argv_of(record))
     control = guest_sockets(paths, record.name).control

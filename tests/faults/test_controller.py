@@ -60,7 +60,7 @@ async def migrate(guest: Guest, fleet: Fleet, record: int) -> Said:
     assert len(await running_on(fleet.machines, guest.name)) <= 1
     await is_told(guest, story)
     if story.state.committed:
-        await resumes(guest, story, target)
+        await resumes(guest, story, record, target)
     else:
         # Nobody has done anything yet: what is left over does not disturb it.
         await guest.is_well()
@@ -137,7 +137,11 @@ async def is_told(guest: Guest, story: store.Story) -> None:
 
 
 async def rolls_back(guest: Guest, story: store.Story, record: int) -> None:
-    """Either of the two commands leads back, and a second time there is nothing to do."""
+    """Either of the two commands leads back, also after one that was killed half way."""
+    died = await say_and_die(1 + record % 9, "rollback", story.plan.id)
+    assert died.status in (0, KILLED), died
+    if died.status == 0:
+        return
     if record % 2:
         told = await say("rollback", story.plan.id)
         assert (told.status, "nothing is left over" in told.out) == (0, True), told
@@ -148,9 +152,11 @@ async def rolls_back(guest: Guest, story: store.Story, record: int) -> None:
     await guest.is_well()
 
 
-async def resumes(guest: Guest, story: store.Story, target: Machine) -> None:
+async def resumes(guest: Guest, story: store.Story, record: int, target: Machine) -> None:
     refused = await say("rollback", story.plan.id)
     assert refused.status == 3, refused
+    died = await say_and_die(1 + record % 3, "resume", story.plan.id)
+    assert died.status in (0, KILLED), died
     told = await say("resume", story.plan.id)
     assert told.status == 0, told
     guest.arrived(target)
