@@ -1,0 +1,68 @@
+"""The table of recovery: all of it, by the promises that it makes; and as docs/recovery.md prints it."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from qemu_esd.model.record import State
+from qemu_esd.model.recovery import Seen, Source, Target, Verdict, Wish, decide
+
+ALL = list(product(State, (Seen(*pair) for pair in product(Source, Target)), Wish))
+DOC = Path(__file__).parents[2] / "docs/recovery.md"
+BEFORE, AFTER = State.SWITCHING, State.COMMITTED
+
+
+@pytest.mark.parametrize(("state", "seen", "wish"), ALL)
+def test_what_must_always_hold(state: State, seen: Seen, wish: Wish) -> None:
+    verdict = decide(state, seen, wish)
+    if verdict is Verdict.BACK:
+        # Never where the guest has run on the target, or may have.
+        assert not state.committed
+        assert seen.target is not Target.RAN
+        assert seen.source is not Source.UNKNOWN
+    if verdict is Verdict.ON:
+        # Never a second copy, and only of a guest that is all there.
+        assert seen.source not in (Source.RUNS, Source.LEAVING) or (state.committed and seen.source is Source.LEAVING)
+        assert seen.target in (Target.LOADED, Target.RAN)
+    if verdict is Verdict.RESTART:
+        # From its disks only where nobody has its memory.
+        assert state.committed
+        assert (seen.target, seen.source is Source.RUNS) == (Target.GONE, False)
+    if seen.source is Source.RUNS and seen.target is Target.RAN:
+        assert verdict is Verdict.REFUSE
+
+
+@pytest.mark.parametrize(("state", "seen", "wish"), ALL)
+def test_a_guest_that_is_somewhere_is_never_given_up(state: State, seen: Seen, wish: Wish) -> None:
+    """Undoing ends the target's QEMU: never the only one that has the guest."""
+    if seen.source is Source.GONE and seen.target in (Target.LOADED, Target.RAN):
+        assert decide(state, seen, wish) is not Verdict.BACK
+
+
+def test_the_page_prints_this_table() -> None:
+    text = DOC.read_text(encoding="utf-8")
+    printed = text.partition("<!-- table -->\n")[2].partition("<!-- end -->")[0]
+    assert printed == table(), f"put this between the marks in {DOC.name}:\n{table()}"
+
+
+def table() -> str:
+    """Both halves as Markdown: rows by the source, columns by the target, cells by `resume` / `rollback`."""
+    return "\n".join(
+        f"{title}\n\n{_half(state)}"
+        for title, state in (("Before the commit:", BEFORE), ("After the commit:", AFTER))
+    )
+
+
+def _half(state: State) -> str:
+    head = ["source \\ target", *Target]
+    rows = [[source.value, *(_cell(state, Seen(source, target)) for target in Target)] for source in Source]
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(state: State, seen: Seen) -> str:
+    on, back = (decide(state, seen, wish) for wish in Wish)
+    return on.value if on is back else f"{on.value} / {back.value}"
