@@ -11,6 +11,7 @@ from dataclasses import replace
 from qemu_esd.graph import names
 from qemu_esd.graph.handlers import HANDLERS, overlays
 from qemu_esd.hosts import qemu_img
+from qemu_esd.hypervisors import records
 from qemu_esd.model.disk import Image, top_image
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord
@@ -32,13 +33,26 @@ async def fit(station: Station, disk: DiskRecord, handler: Handler) -> tuple[Sta
 
 
 async def _stack(station: Station, disk: DiskRecord, handler: Handler) -> tuple[Station, DiskRecord]:
-    """Written down before it is used: after a kill in between, the record names a file that nobody reads from."""
+    """Written down before it is used. A kill in between: the record names an empty file, and `complete` puts it in."""
     old, level = top_image(disk.chain), disk.level + 1
     assert old is not None
     fresh = Image(f"{old.path}.{level}", "qcow2", old.direct)
     options = HANDLERS[handler].overlay_options(station.disk(disk).logical_block)
     await qemu_img.create_overlay(station.host, fresh.path, disk.size, options)
-    await blockdev.add(station.qemu, overlays.overlay(disk.suid, fresh, None, level))
-    await blockdev.snapshot(station.qemu, names.overlay(disk.suid, disk.level), names.overlay(disk.suid, level))
     grown = replace(disk, chain=(fresh, *disk.chain))
+    await records.write_guest(station.host, station.paths, with_disk(station.record, grown))
+    await complete(station, grown)
     return await station.rewrite(with_disk(station.record, grown)), grown
+
+
+async def complete(station: Station, disk: DiskRecord) -> None:
+    """The top overlay that the record names is the one that the guest writes to. Already so is fine."""
+    top, name = top_image(disk.chain), names.overlay(disk.suid, disk.level)
+    if top is None or disk.level == 0:
+        return
+    present = await blockdev.names(station.qemu)
+    if name not in present:
+        await blockdev.add(station.qemu, overlays.overlay(disk.suid, top, None, disk.level))
+    below = names.overlay(disk.suid, disk.level - 1)
+    if not await blockdev.has_backing(station.qemu, name):
+        await blockdev.snapshot(station.qemu, below, name)

@@ -21,13 +21,19 @@ async def change(station: Station, disk: DiskRecord, handler: Handler) -> Statio
     Raises RefusedError where that makes no sense: nothing is absent, there is no local space, or no source any more.
     """
     _check(station, disk, handler)
+    await layers.complete(station, disk)
     if disk.handler is handler:
         return station
     await mover.end_mirror(station.qemu, disk.suid)
     if not handler.keeps_reads:
         await filter.remove(station, disk)
-    station, disk = await layers.fit(station, disk, handler)
-    await (_fail_reads(station, disk) if handler is Handler.MISS else _answer_from_source(station, disk))
+    # Never a coarse overlay above what fails reads: a write of the guest into a part of a cluster would fail too.
+    if handler is Handler.MISS:
+        station, disk = await layers.fit(station, disk, handler)
+        await _fail_reads(station, disk)
+    else:
+        await _answer_from_source(station, disk)
+        station, disk = await layers.fit(station, disk, handler)
     if handler.keeps_reads:
         await filter.insert(station, disk)
     await windows.open_all(station.qemu, station.sockets.nbd, (disk,))

@@ -15,7 +15,7 @@ from qemu_esd.hosts import files
 from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord
-from qemu_esd.phases import aside, filter, linkends, mover, windows
+from qemu_esd.phases import aside, filter, layers, linkends, mover, windows
 from qemu_esd.phases.station import Station, with_disk
 from qemu_esd.qmp import blockdev, jobs, machine
 
@@ -33,6 +33,7 @@ async def settle(station: Station, on_bytes: OnBytes) -> Station:
 
 async def settle_disk(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> Station:
     """One disk: nothing of it is elsewhere afterwards."""
+    await layers.complete(station, disk)
     if disk.handler is not Handler.MISS:
         await windows.open_all(station.qemu, station.sockets.nbd, (disk,))
         await filter.insert(station, disk)

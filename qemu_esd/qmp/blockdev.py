@@ -81,6 +81,11 @@ async def has_subclusters(session: Session, name: str) -> bool:
     return bool(image["format-specific"]["data"].get("extended-l2", False))
 
 
+async def has_backing(session: Session, name: str) -> bool:
+    """Whether a node is above another one now, whatever its header says."""
+    return "backing-image" in (await named(session))[name]["image"]
+
+
 async def devices(session: Session) -> list[Node]:
     """`query-block`: the guest's block devices with what is inserted in them."""
     return list(await session.execute("query-block"))

@@ -12,7 +12,10 @@ from images.pattern import MIB
 from qemu_esd import api
 from qemu_esd.errors import RefusedError, UsageError
 from qemu_esd.model.policy import Handler
+from qemu_esd.model.record import DiskRecord
 from qemu_esd.model.request import Request
+from qemu_esd.phases import layers
+from qemu_esd.phases.station import Station
 from tests.integration.support import content
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
@@ -92,7 +95,7 @@ async def test_background_and_out_of_it_again(fleet: Fleet) -> None:
     """A background move that goes on without us is stopped by another policy; later it comes to its end by itself."""
     vda, vdb = Drive("vda", 7, size=8 * MIB), Drive("vdb", 9, "b.qcow2", size=4 * MIB)
     guest = await fleet.boot(vda, vdb)
-    request = Request("vm1", "hostB", BACKGROUND, source="hostA", bandwidth=MIB)
+    request = Request("vm1", "hostB", BACKGROUND, source="hostA", bandwidth=MIB // 2)
     await api.migrate_detached(request, print)
     guest.arrived(fleet.b)
     await moving(guest)
@@ -138,6 +141,32 @@ async def test_over_the_fine_grain_of_miss(fleet: Fleet, tmp_path: Path) -> None
     await guest.pause()
     await guest.recheck()
     await fleet.finish(guest)
+
+
+async def test_killed_before_an_overlay_is_put_on_top(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record names it, and the guest does not write to it yet: the next command puts it in, and nothing is lost."""
+    vda = Drive("vda", 7, size=8 * MIB)
+    guest = await fleet.boot(vda, load=LOAD)
+    await guest.migrate(fleet.b, MISS, until_settled=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(layers, "complete", cut_off)
+        with pytest.raises(KilledError):
+            await api.change_policy("vm1", "vda", ON_DEMAND, "hostB")
+    await api.change_policy("vm1", "vda", ON_DEMAND, "hostB")
+    await guest.status()
+    await api.settle_guest("vm1", "hostB", lambda *_: None)
+    await guest.pause()
+    await guest.recheck()
+    await fleet.finish(guest)
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+async def cut_off(station: Station, disk: DiskRecord) -> None:
+    if disk.level:
+        raise KilledError
 
 
 async def test_what_makes_no_sense_is_refused(fleet: Fleet) -> None:

@@ -51,8 +51,7 @@ def test_the_page_prints_this_table() -> None:
 def table() -> str:
     """Both halves as Markdown: rows by the source, columns by the target, cells by `resume` / `rollback`."""
     return "\n".join(
-        f"{title}\n\n{_half(state)}"
-        for title, state in (("Before the commit:", BEFORE), ("After the commit:", AFTER))
+        f"{title}\n\n{_half(state)}" for title, state in (("Before the commit:", BEFORE), ("After the commit:", AFTER))
     )
 
 
