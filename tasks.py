@@ -120,6 +120,13 @@ def bench(*arguments: str) -> None:
     become(*as_root(*python("-m", "tests.bench", *arguments)))
 
 
+def faults(*arguments: str) -> None:
+    """Try every fault in every phase, and print a table of what came of each (half an hour)."""
+    setup()
+    images()
+    become(*as_root(*python("-m", "tests.faults", *arguments)))
+
+
 def clean() -> None:
     """Remove .venv, .cache, the tools' caches, and what a demo or a dead lab left on this machine."""
     remove_labs()
@@ -129,7 +136,7 @@ def clean() -> None:
             shutil.rmtree(ROOT / name)
 
 
-TASKS: tuple[Callable[..., None], ...] = (setup, demo, test, check, format, images, lab, bench, clean)
+TASKS: tuple[Callable[..., None], ...] = (setup, demo, test, check, format, images, lab, bench, faults, clean)
 
 
 # ---- Debian packages

@@ -7,6 +7,7 @@ After it there is only forward; `docs/recovery.md` says for each state what a ki
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Collection
 
 from qemu_esd.errors import EsdError, HostError, RefusedError, RolledBackError, UnfinishedError
@@ -14,7 +15,7 @@ from qemu_esd.log import logger
 from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
-from qemu_esd.model.recovery import Verdict, Wish
+from qemu_esd.model.recovery import Source, Verdict, Wish
 from qemu_esd.phases import arrival, handover, prepare, restart, settle, switchover, undo, windows
 from qemu_esd.phases.context import Context, Progress
 from qemu_esd.phases.guard import guarded
@@ -69,16 +70,24 @@ async def forward(ctx: Context) -> Station:
 
 async def _after_failure(ctx: Context, error: BaseException) -> None:
     """Undo all and raise; returns only where the guest has to go on, because its source died after giving it away."""
-    if await undo.judge(ctx, Wish.BACK) is Verdict.ON:
+    verdict, seen = await undo.judge(ctx, Wish.BACK)
+    if verdict is Verdict.ON:
         logger.warning("the source has died, and the target has all of the guest", error=str(error))
         await _take_over(ctx)
         return
     await undo.go_back(ctx)
-    plan = ctx.plan
+    if seen.source is Source.GONE:
+        raise _died(ctx, error) from error
     if isinstance(error, EsdError) and not _refuses(error):
-        what = f"{error}; {plan.vm} runs on {plan.source.host} as before"
+        what = f"{error}; {ctx.plan.vm} runs on {ctx.plan.source.host} as before"
         raise RolledBackError(what, hint=error.hint or "mend the cause, then migrate again") from error
     raise error
+
+
+def _died(ctx: Context, error: BaseException) -> EsdError:
+    vm, host = ctx.plan.vm, ctx.plan.source.host
+    what = f"the QEMU of {vm} has died while it moved ({error}); nothing of the migration is left"
+    return EsdError(what, host=host, hint=f"start it again from its disks: qemu-esd vm start {shlex.quote(vm)}")
 
 
 async def recover(ctx: Context, wish: Wish, lost: Collection[str] = ()) -> Station | None:
@@ -86,7 +95,8 @@ async def recover(ctx: Context, wish: Wish, lost: Collection[str] = ()) -> Stati
 
     Raises RefusedError where nobody can tell, and UnfinishedError. `lost` are hosts that the operator says are dead.
     """
-    match await undo.judge(ctx, wish, lost):
+    verdict, _ = await undo.judge(ctx, wish, lost)
+    match verdict:
         case Verdict.BACK:
             await undo.go_back(ctx, lost)
             return None

@@ -63,6 +63,8 @@ async def end_source(ctx: Context) -> None:
     A kill between two steps: a path handler that has to restart then may miss an image until `resume` has been here.
     """
     await _make_permanent(ctx, places.taken_members(ctx.plan))
+    # A path handler that was restarted meanwhile asks the source QEMU again, as it was told when it began.
+    await take_images(ctx)
     await _drop_proxies(ctx)
     await _end_qemu(ctx)
     await _put_images_aside(ctx)

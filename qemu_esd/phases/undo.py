@@ -12,13 +12,13 @@ from qemu_esd.phases.context import Context
 from qemu_esd.phases.observe import observe
 
 
-async def judge(ctx: Context, wish: Wish, lost: Collection[str] = ()) -> Verdict:
-    """What is safe now. Raises RefusedError, saying what was seen where; nothing is changed."""
+async def judge(ctx: Context, wish: Wish, lost: Collection[str] = ()) -> tuple[Verdict, Seen]:
+    """What is safe now, and why. Raises RefusedError, saying what was seen where; nothing is changed."""
     seen, state = await observe(ctx, lost), ctx.journal.story.state
     verdict = decide(state, seen, wish)
     if verdict is Verdict.REFUSE:
         raise _refusal(ctx, state, seen, wish)
-    return verdict
+    return verdict, seen
 
 
 def _refusal(ctx: Context, state: State, seen: Seen, wish: Wish) -> RefusedError:

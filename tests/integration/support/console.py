@@ -29,10 +29,11 @@ class Console:
         self.lines: list[LoadLine] = []
 
     def follow(self, file: Path) -> None:
-        """From now on the guest writes to `file`; what the former one has is taken first."""
+        """From now on the guest writes to `file`; what the former one has is taken first. It may be the same."""
         if self._file is not None:
             self._read()
-        self._file, self._at = file, 0
+        if file != self._file:
+            self._file, self._at = file, 0
 
     def _read(self) -> None:
         assert self._file is not None

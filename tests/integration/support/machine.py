@@ -114,6 +114,10 @@ class Machine:
     def path_handlers(self) -> tuple[Process, ...]:
         return tuple(process for process in self.processes() if process.argv[0].endswith("qemu-storage-daemon"))
 
+    def ssh_sessions(self) -> tuple[Process, ...]:
+        """The processes of sshd that serve a connection, and not the one that waits for them."""
+        return tuple(process for process in self._all() if process.argv[0].startswith("sshd: "))
+
     def listening(self) -> frozenset[str]:
         """Where something listens for TCP, as ADDRESS:PORT, without sshd."""
         rows = self.run("ss", "-Htln").stdout.splitlines()

@@ -1,0 +1,42 @@
+"""What came of each fault, a line each: the table in docs/faults.md is made of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+REPORT = "ESD_FAULTS_REPORT"
+
+
+@dataclass(frozen=True)
+class Line:
+    """`command`: how the command ended that met the fault; `recovered`: what was then done, with exit statuses."""
+
+    fault: str
+    phase: str
+    command: str
+    recovered: str
+    runs_on: str
+
+
+def note(line: Line) -> None:
+    """Add a line to the report, if one is wanted."""
+    print(line)
+    if path := os.environ.get(REPORT):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(line)) + "\n")
+
+
+def read(path: Path) -> tuple[Line, ...]:
+    return tuple(Line(**json.loads(text)) for text in path.read_text(encoding="utf-8").splitlines())
+
+
+def markdown(lines: Iterable[Line]) -> str:
+    """A table of all lines, in their order."""
+    names = [field.name for field in fields(Line)]
+    rows = [[f"{number}", *(getattr(line, name) for name in names)] for number, line in enumerate(lines, 1)]
+    head = ["", "fault", "phase", "its command", "then", "runs on"]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
