@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/faults.md"
 HEAD = """# Faults tried
 
-Made by `python3 tasks.py faults --keep`: {count} faults, each on real QEMUs (Debian 12's) under a verifying load. In each row: never were there two running copies; in the end the guest ran on the host in the last column; what it had
+Made by `python3 tasks.py faults --keep`: {count} faults, each on real QEMUs (Debian 12's) under a verifying load.
+In each row: never were there two running copies; in the end the guest ran on the host in the last column; what it had
 flushed was there; its load saw nothing wrong as long as its QEMU lived; after `settle`, `release` and `vm stop` nothing
 was left over. "Then" is what `status` said to do, with the exit status.
 
