@@ -45,9 +45,11 @@ cat >run.new
 mv -f run.new run
 if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; then
     restart=no; if [ "$2" = forever ]; then restart=always; fi
-    systemd-run --quiet --collect --unit="$4" -p Restart=$restart -p RestartSec=1 \
-        -p "StandardOutput=append:$1/log" -p "StandardError=append:$1/log" sh "$1/run"
-    systemctl show -p MainPID --value "$4" >pid
+    # In files, because systemd expands what is in its arguments.
+    echo 'echo $$ >pid; exec sh ./run >>log 2>&1 </dev/null' >begin
+    echo 'rm -f pid; echo "$EXIT_STATUS" >exit' >end
+    systemd-run --quiet --collect --unit="$4" --working-directory="$1" -p Restart=$restart -p RestartSec=1 \
+        -p StartLimitIntervalSec=0 -p "ExecStopPost=/bin/sh ./end" /bin/sh ./begin
 else
     setsid -f sh -c "$3" esd-unit "$1" "$2" </dev/null >/dev/null 2>&1
     # Without its id nobody could stop it.
