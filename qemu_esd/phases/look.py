@@ -52,13 +52,30 @@ class TargetView:
 
 
 async def find_host(hosts: Hosts, vm: str) -> str:
-    """The host that `vm` runs on, as far as this controller knows. Raises RefusedError for an unknown guest."""
+    """The host that `vm` is on: where this controller has seen it last, or where its record there says that it went.
+
+    Raises RefusedError for an unknown guest.
+    """
     known = registry.find(vm)
     if known is not None:
-        return known.hosts[-1]
+        return await _followed(hosts, vm, known.hosts[-1])
     if await processes.find(await hosts.get("local"), vm) is not None:
         return "local"
     raise RefusedError(f"there is no guest {vm}", hint="see: qemu-esd status; name its host with --from HOST")
+
+
+async def _followed(hosts: Hosts, vm: str, name: str) -> str:
+    """Another controller may have moved it on."""
+    been = list[str]()
+    while name not in been:
+        been.append(name)
+        host = await hosts.get(name)
+        record = await records.guest(host, (await facts.look(host)).paths, vm)
+        if record is None or record.moved_to is None:
+            return name
+        name = record.moved_to
+    circle = " -> ".join((*been, name))
+    raise RefusedError(f"the records of {vm} point in a circle: {circle}", hint="name its host with --from HOST")
 
 
 async def source(hosts: Hosts, monitors: Monitors, vm: str, host_name: str, peer: Host) -> SourceView:
