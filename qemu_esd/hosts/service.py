@@ -146,6 +146,15 @@ def run_script(argv: Sequence[str]) -> bytes:
     return os.fsencode(f"umask 077\nexec {shlex.join(argv)}\n")
 
 
+async def argv_of(host: Host, folder: str) -> tuple[str, ...]:
+    """What a unit executes. Raises EsdError if it is not told there."""
+    script = await files.read(host, f"{folder}/run")
+    lines = os.fsdecode(script or b"").partition("\n")[2]
+    if not lines.startswith("exec "):
+        raise EsdError(f"{folder}/run does not say what is to run", host=host.name)
+    return tuple(shlex.split(lines)[1:])
+
+
 async def start(host: Host, service: Service) -> None:
     """Start the unit; returns when it has been started, not when it is ready."""
     await _run(host, service, _START, "")

@@ -1,4 +1,4 @@
-"""Two controllers that know nothing of each other, as on two machines: hosts know the truth, and one works at a time."""
+"""Two controllers that know nothing of each other, as on two machines: hosts know the truth, one works at a time."""
 
 from __future__ import annotations
 

@@ -83,7 +83,10 @@ def write_home(host: LabHost) -> None:
     ssh.mkdir(mode=0o700, exist_ok=True)
     key = host.root / "id_ed25519"
     write_file(ssh / "id_ed25519", key.read_text())
-    write_file(ssh / "authorized_keys", _public(key))
+    # A host that is started again keeps what others have been allowed since, as a real one does.
+    allowed = ssh / "authorized_keys"
+    others = allowed.read_text().splitlines() if allowed.exists() else []
+    write_file(allowed, "".join(f"{line}\n" for line in dict.fromkeys((_public(key).strip(), *others))))
 
 
 def tell_of_others(host: LabHost, hosts: Sequence[LabHost]) -> None:

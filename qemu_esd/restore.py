@@ -1,0 +1,53 @@
+"""After a reboot of a host: what it served, and by what it read, runs again.
+
+Path handlers, watches and tunnels are units whose folders are on the host's disk; what was in /run is gone. Guests that
+ran there have ended with it, and are started by `vm start`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qemu_esd.errors import EsdError
+from qemu_esd.hosts import facts, files, service
+from qemu_esd.hosts.base import Host
+from qemu_esd.hosts.connect import Hosts
+from qemu_esd.model.host import HostPaths
+
+# The units of a link, by the first word of their names; the rest is the migration.
+KINDS = ("path", "tunnel", "watch")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A unit of a host: its name, and what became of it ("ran already", "started", or why not)."""
+
+    unit: str
+    outcome: str
+    failed: bool = False
+
+
+async def restore(hosts: Hosts, host_name: str) -> tuple[Restored, ...]:
+    """Start every unit of a link that does not run. Running ones are left alone; one that fails stops no other."""
+    host = await hosts.get(host_name)
+    paths = (await facts.look(host)).paths
+    names = await files.listing(host, f"{paths.state}/unit")
+    return tuple([await _restore(host, paths, name) for name in names if name.partition("-")[0] in KINDS])
+
+
+async def _restore(host: Host, paths: HostPaths, name: str) -> Restored:
+    kind, _, migration = name.partition("-")
+    folder = paths.unit(name)
+    if await service.state(host, folder, name) == "running":
+        return Restored(name, "ran already")
+    try:
+        argv = await service.argv_of(host, folder)
+        unit = service.Service(name, folder, argv, restart=True)
+        await files.make_folders(host, paths.link_run(migration))
+        if kind == "path":
+            await service.start_ready(host, unit, f"{paths.link_run(migration)}/control.sock")
+        else:
+            await service.start(host, unit)
+    except EsdError as error:
+        return Restored(name, str(error), failed=True)
+    return Restored(name, "started")
