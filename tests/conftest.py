@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import hypothesis
@@ -17,15 +17,43 @@ import pytest
 pytest.register_assert_rewrite("tests.integration.support", "tests.lab.tools", "tests.support")
 
 from images.build import GuestImage, build
+from images.newer_qemu import FetchError
 from qemu_esd.hosts import lab
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.machine import Machine, kill
+from tests.support import newer
 
 # A busy machine is no failure.
 hypothesis.settings.register_profile(
     "esd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
 hypothesis.settings.load_profile("esd")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "the machine's QEMU (old), a newer one for everything, or across: old on hostA, newer on hostB and hostC"
+    parser.addoption("--qemu", choices=("old", "new", "across"), default="old", help=told)
+
+
+@pytest.fixture(scope="session")
+def newer_qemu() -> Iterator[Path]:
+    """A newer QEMU where lab hosts see it. Without it nothing is proven about versions, so in CI that is a failure."""
+    try:
+        with newer.unpacked() as usr:
+            yield usr
+    except FetchError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"no newer QEMU: {error} ({error.hint})")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _qemu_of_this_run(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.config.getoption("qemu") != "new":
+        yield
+        return
+    with newer.unpacked() as usr, newer.everywhere(usr):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +63,7 @@ def guest_image() -> GuestImage:
 
 
 @pytest.fixture(scope="session")
-def lab_hosts() -> Iterator[tuple[lab.LabHost, ...]]:
+def lab_hosts(request: pytest.FixtureRequest) -> Iterator[tuple[lab.LabHost, ...]]:
     """Three hosts of a lab that is ours alone; taken down whatever happens."""
     if os.geteuid() != 0:
         pytest.skip("the lab needs root (namespaces and mounts)")
@@ -43,7 +71,12 @@ def lab_hosts() -> Iterator[tuple[lab.LabHost, ...]]:
         patch.setenv("QEMU_ESD_LAB", f"/run/esd-test-{os.getpid()}")
         patch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/esd-test-{os.getpid()}")
         try:
-            yield asyncio.run(lab.up(3)).lab.hosts
+            hosts = asyncio.run(lab.up(3)).lab.hosts
+            with ExitStack() as stack:
+                if request.config.getoption("qemu") == "across":
+                    usr = stack.enter_context(newer.unpacked())
+                    stack.enter_context(newer.on(usr, *map(Machine, hosts[1:])))
+                yield hosts
         finally:
             asyncio.run(lab.down())
 
