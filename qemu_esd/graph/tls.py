@@ -21,6 +21,18 @@ ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
 """
 
 
+# Where no key can be: who only asks whether there is TLS makes nothing by it.
+NO_FOLDER = "/dev/null"
+
+
+def looked_for_key(refusal: str) -> bool:
+    """Whether a QEMU that was asked for credentials in NO_FOLDER came to look for the key there.
+
+    One that was built without TLS knows the kind of object all the same, and refuses it before that.
+    """
+    return f"{NO_FOLDER}/{KEY_FILE}" in refusal
+
+
 def key_line(key: str) -> bytes:
     """The content of KEY_FILE; `key` is 64 hexadecimal digits. "qemu" is the user name that QEMU assumes."""
     return f"qemu:{key}\n".encode()

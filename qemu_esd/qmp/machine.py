@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from qemu_esd.errors import EsdError, QemuError
+from qemu_esd.graph import tls
 from qemu_esd.qmp.session import Session
 
 
@@ -65,6 +67,18 @@ async def property(session: Session, path: str, name: str) -> Any:
 
 
 async def has_tls_psk(session: Session) -> bool:
-    """Whether this QEMU was built with TLS by pre-shared keys."""
-    rows = await session.execute("qom-list-types", implements="tls-creds")
-    return any(row["name"] == "tls-creds-psk" for row in rows)
+    """Whether this QEMU was built with TLS by pre-shared keys: credentials are asked for that cannot be made.
+
+    Not by `qom-list-types`, which loads all modules: if the package was upgraded since this QEMU started, they are of
+    another build, and QEMU aborts (measured on 7.2 and 10.0).
+    """
+    try:
+        await add_object(session, "tls-creds-psk", "esd-probe", {"endpoint": "client", "dir": tls.NO_FOLDER})
+    except QemuError as error:
+        return tls.looked_for_key(error.reason)
+    raise EsdError(f"the QEMU of {session.label} has made credentials out of nothing", host=session.host)
+
+
+async def has_iothreads(session: Session) -> bool:
+    """Whether devices of this QEMU may be served by threads of their own."""
+    return bool(await session.execute("query-iothreads"))
