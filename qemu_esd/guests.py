@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from qemu_esd.errors import CommandFailedError, EsdError, QemuGoneError, RefusedError, TimedOutError, UsageError
 from qemu_esd.hosts import accel, facts, files, lab, qemu_img, service
 from qemu_esd.hosts.base import Host
-from qemu_esd.hosts.base import run as run_program
 from qemu_esd.hosts.connect import Hosts, open_hosts
-from qemu_esd.hypervisors import bare, processes, records
+from qemu_esd.hypervisors import bare, processes, records, versions
 from qemu_esd.hypervisors.cmdline.build import bare_argv
 from qemu_esd.hypervisors.cmdline.disk_spec import GuestDisk
 from qemu_esd.hypervisors.cmdline.sockets import Console, QmpSocket
@@ -27,7 +26,6 @@ from qemu_esd.phases import places, restart
 from qemu_esd.qmp import machine
 from qemu_esd.qmp.session import open_session
 
-BINARY = "qemu-system-x86_64"
 STOP_SECONDS = 60.0
 LIST_SECONDS = 30.0
 
@@ -114,8 +112,8 @@ async def _start(host: Host, paths: HostPaths, spec: GuestSpec, accelerator: str
     )
     argv = bare_argv(
         spec,
-        binary=BINARY,
-        machine_type=spec.machine or await _newest_q35(host),
+        binary=versions.BINARY,
+        machine_type=spec.machine or await versions.newest_q35(host),
         accel=accelerator,
         monitors=monitors,
         console=Console("esd-console", sockets.console, paths.console_log(spec.name, 0)),
@@ -147,15 +145,6 @@ async def _clear(host: Host, paths: HostPaths, name: str) -> None:
     await service.stop(host, paths.unit(unit), unit)
     await files.remove_tree(host, paths.vm_run(name))
     await files.remove_tree(host, paths.vm_state(name))
-
-
-async def _newest_q35(host: Host) -> str:
-    """What the alias q35 means to this host's QEMU: a guest must keep its versioned type wherever it goes."""
-    done = await run_program(host, (BINARY, "-machine", "help"))
-    for line in done.text.splitlines():
-        if line.startswith("q35 ") and "(alias of " in line:
-            return line.rsplit("(alias of ", 1)[1].split(")")[0]
-    raise RefusedError("its QEMU has no machine type q35", host=host.name, hint="name one: --machine TYPE")
 
 
 async def list_all(hosts: Hosts, host_names: Iterable[str]) -> list[Seen]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from qemu_esd.graph import names
 from qemu_esd.hypervisors.cmdline.reader import read
+from qemu_esd.hypervisors.versions import Program, Version, mended, text
 from qemu_esd.model.disk import Image
 from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
@@ -17,8 +18,7 @@ APT = "apt-get install qemu-system-x86 qemu-utils qemu-system-common iproute2 pe
 SOURCE_NEEDS = ("qemu-storage-daemon", "setsid", "ip", "ss", "perl")
 TARGET_NEEDS = ("qemu-system-x86_64", "qemu-img", "setsid", "ip", "ss", "timeout")
 BUSY = frozenset({"setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused"})
-# Below it TCG can miss that the dirty bitmap was cleared, in the path for whole words of it (measured: 1 move in 12).
-TCG_KEEPS_RAM = (9, 0, 0)
+# TCG's dirty bitmap has one bit for 4 KiB: of this size, and its multiples, it is a number of whole words.
 TCG_BITMAP_BYTES = 256 << 10
 # Room for metadata and for the first writes, whatever the handler.
 FLOOR = 64 << 20
@@ -33,7 +33,8 @@ def find_problems(request: Request, source: SourceView, target: TargetView, free
         *_guest_state(source),
         *_disks(source),
         *_same_name(request, target),
-        *_machine_type(request, source, target),
+        *_machine_type(request, source, target.qemu),
+        *_iothreads(request, source, target.qemu),
         *_transport(request, source, target),
         *_space(request, source, free),
         *_places_for_writes(request),
@@ -44,9 +45,9 @@ def remarks(source: SourceView) -> Iterator[str]:
     """What does not stand in the way, and should be known beforehand."""
     guest = source.guest
     tcg = "tcg" in (read(guest.process.argv).accel or "tcg")
-    if tcg and guest.version < TCG_KEEPS_RAM and guest.memory % TCG_BITMAP_BYTES == 0:
+    if tcg and not mended(guest.version).tcg_memory and guest.memory % TCG_BITMAP_BYTES == 0:
         yield (
-            f"QEMU {'.'.join(map(str, guest.version))} under TCG can lose memory writes in a live migration (mended in "
+            f"QEMU {text(guest.version)} under TCG can lose memory writes in a live migration (mended in "
             f"9.0; KVM is not affected); a memory size that is no multiple of 256 KiB avoids it"
         )
 
@@ -96,16 +97,34 @@ def _same_name(request: Request, target: TargetView) -> Iterator[Problem]:
         yield Problem(request.target, what, "stop it, or migrate to another host")
 
 
-def _machine_type(request: Request, source: SourceView, target: TargetView) -> Iterator[Problem]:
-    if target.machine_types and source.guest.machine_type not in target.machine_types:
+def _machine_type(request: Request, source: SourceView, qemu: Program | None) -> Iterator[Problem]:
+    if qemu is not None and source.guest.machine_type not in qemu.machine_types:
         what = f"its QEMU does not know the machine type {source.guest.machine_type}"
         yield Problem(request.target, what, "upgrade QEMU there: it is older than the source's")
 
 
+def _iothreads(request: Request, source: SourceView, qemu: Program | None) -> Iterator[Problem]:
+    """A QEMU that aborts takes the guest with it, on the source when a migration is undone."""
+    if not source.iothreads:
+        return
+    guest = source.guest
+    if not mended(guest.version).iothreads:
+        yield Problem(guest.host, _aborts(guest.version), f"start {guest.name} without iothread=, or with a newer QEMU")
+    elif qemu is not None and not mended(qemu.version).iothreads:
+        yield Problem(request.target, _aborts(qemu.version), "upgrade QEMU there")
+
+
+def _aborts(version: Version) -> str:
+    return f"QEMU {text(version)} can abort when a disk with an iothread is moved (mended in 9.0)"
+
+
 def _transport(request: Request, source: SourceView, target: TargetView) -> Iterator[Problem]:
     if request.transport is Transport.TLS:
-        for host, able in ((source.guest.host, source.tls), (request.target, target.tls)):
-            if not able and target.machine_types:
+        for host, able in (
+            (source.guest.host, source.tls),
+            (request.target, target.qemu is not None and target.qemu.tls),
+        ):
+            if not able and target.qemu is not None:
                 yield Problem(host, "its QEMU has no TLS", "install Debian's QEMU, or use --transport ssh")
     if request.transport is Transport.SSH and "ssh" not in target.facts.programs:
         yield Problem(request.target, "there is no ssh", "on it: apt-get install openssh-client")

@@ -12,14 +12,12 @@ from qemu_esd.graph import names
 from qemu_esd.graph.handlers import HANDLERS, overlays
 from qemu_esd.hosts import qemu_img
 from qemu_esd.hypervisors import records
+from qemu_esd.hypervisors.versions import mended
 from qemu_esd.model.disk import Image, top_image
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord
 from qemu_esd.phases.station import Station, with_disk
 from qemu_esd.qmp import blockdev
-
-# Below it, copy-on-read above subclusters aborts QEMU.
-COR_OVER_SUBCLUSTERS = (8, 1, 0)
 
 
 async def fit(station: Station, disk: DiskRecord, handler: Handler) -> tuple[Station, DiskRecord]:
@@ -27,7 +25,7 @@ async def fit(station: Station, disk: DiskRecord, handler: Handler) -> tuple[Sta
     fine = await blockdev.has_subclusters(station.qemu, names.overlay(disk.suid, disk.level))
     if handler is Handler.MISS and not fine:
         return await _stack(station, disk, handler)
-    if handler.keeps_reads and fine and station.guest.version < COR_OVER_SUBCLUSTERS:
+    if handler.keeps_reads and fine and not mended(station.guest.version).subclusters:
         return await _stack(station, disk, handler)
     return station, disk
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from qemu_esd.errors import EsdError, QemuGoneError, RefusedError
 from qemu_esd.hosts import facts, files
-from qemu_esd.hosts.base import Host, run
+from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
-from qemu_esd.hypervisors import bare, processes, records
+from qemu_esd.hypervisors import bare, processes, records, versions
 from qemu_esd.hypervisors.cmdline.carried import Place
 from qemu_esd.hypervisors.cmdline.reader import read
 from qemu_esd.journal import registry
@@ -34,6 +34,7 @@ class SourceView:
     jobs: tuple[str, ...]
     exports: frozenset[str]
     tls: bool
+    iothreads: bool
     places: dict[str, Place]
     ports_in_use: frozenset[int]
     missing_images: tuple[str, ...]
@@ -41,13 +42,12 @@ class SourceView:
 
 @dataclass(frozen=True)
 class TargetView:
-    """The host that it is to run on. `machine_types` and `tls` are those of its QEMU."""
+    """The host that it is to run on. `qemu` is None where there is none."""
 
     facts: facts.HostFacts
     address: str
     process: QemuProcess | None
-    machine_types: frozenset[str]
-    tls: bool
+    qemu: versions.Program | None
     ports_in_use: frozenset[int]
 
 
@@ -99,6 +99,7 @@ async def source(hosts: Hosts, monitors: Monitors, vm: str, host_name: str, peer
         jobs=tuple(await jobs.running(qemu)),
         exports=await exports.ids(qemu),
         tls=await machine.has_tls_psk(qemu),
+        iothreads=await machine.has_iothreads(qemu),
         places=await _places(guest, qemu),
         ports_in_use=await facts.ports_in_use(host),
         missing_images=tuple(path for path in images if path not in present),
@@ -144,19 +145,5 @@ async def target(hosts: Hosts, vm: str, host_name: str, peer: Host) -> TargetVie
     """Everything about the host that the guest is to run on."""
     host = await hosts.get(host_name)
     here, process, ports = await asyncio.gather(facts.look(host), processes.find(host, vm), facts.ports_in_use(host))
-    has_qemu = "qemu-system-x86_64" in here.programs
-    kinds, objects = await asyncio.gather(
-        _words(host, "-machine", "help") if has_qemu else _nothing(),
-        _words(host, "-machine", "none", "-object", "help") if has_qemu else _nothing(),
-    )
-    return TargetView(here, await _address(host, peer), process, kinds, "tls-creds-psk" in objects, ports)
-
-
-async def _nothing() -> frozenset[str]:
-    return frozenset()
-
-
-async def _words(host: Host, *options: str) -> frozenset[str]:
-    """The first words of the lines that QEMU answers to a question for help."""
-    done = await run(host, ("qemu-system-x86_64", *options))
-    return frozenset(line.split()[0] for line in done.text.splitlines() if line.split())
+    qemu = await versions.program(host) if versions.BINARY in here.programs else None
+    return TargetView(here, await _address(host, peer), process, qemu, ports)

@@ -12,7 +12,9 @@ from qemu_esd.errors import RefusedError
 from qemu_esd.graph import names, nodes
 from qemu_esd.graph.handlers import HANDLERS
 from qemu_esd.hosts import files
+from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
+from qemu_esd.hypervisors import versions
 from qemu_esd.hypervisors.cmdline.carried import Carried, DiskSwap, Target
 from qemu_esd.hypervisors.cmdline.carry import carry
 from qemu_esd.hypervisors.cmdline.reader import read
@@ -56,6 +58,7 @@ async def propose(hosts: Hosts, monitors: Monitors, request: Request) -> Proposa
         *checks.missing_folder(request, present),
         *checks.existing_overlays(members, present, request.target),
         *_carry_problems(plan, carried, present),
+        *await _options_problems(plan, target_host, target.qemu),
     )
     return Proposal(plan, problems, (*carried.remarks, *checks.remarks(source)))
 
@@ -72,6 +75,15 @@ def _carry_problems(plan: Plan, carried: Carried, present: frozenset[str]) -> It
         if need.path not in present and need.path not in ours:
             what = f"the {need.kind} {need.path} ({need.option}) is not there"
             yield Problem(plan.target.host, what, f"copy it there from {plan.source.host}")
+
+
+async def _options_problems(plan: Plan, host: Host, qemu: versions.Program | None) -> tuple[Problem, ...]:
+    """An option that came or went between the source's version and the target's: QEMU would not even start."""
+    option = await versions.unknown_option(host, plan.target_argv) if qemu is not None else None
+    if option is None:
+        return ()
+    what = f"its QEMU does not know the option {option}"
+    return (Problem(host.name, what, f"start {plan.vm} without it, or see what has come in its place"),)
 
 
 def _decide(request: Request, source: look.SourceView, target: look.TargetView) -> tuple[Plan, Carried]:

@@ -10,6 +10,7 @@ import pytest
 
 from qemu_esd.graph import names
 from qemu_esd.hosts.facts import PROGRAMS, HostFacts
+from qemu_esd.hypervisors.versions import Program
 from qemu_esd.model.disk import Image
 from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
@@ -49,6 +50,7 @@ WELL = World(
         jobs=(),
         exports=frozenset(),
         tls=True,
+        iothreads=False,
         places={},
         ports_in_use=frozenset(),
         missing_images=(),
@@ -57,8 +59,7 @@ WELL = World(
         facts=FACTS,
         address="192.0.2.2",
         process=None,
-        machine_types=frozenset({"pc-q35-7.2", "pc-i440fx-7.2"}),
-        tls=True,
+        qemu=Program((7, 2, 0), frozenset({"pc-q35-7.2", "pc-i440fx-7.2"}), tls=True),
         ports_in_use=frozenset(),
     ),
     1 << 40,
@@ -77,6 +78,12 @@ def on_source(**changes: Any) -> Change:
 
 def on_target(**changes: Any) -> Change:
     return lambda world: replace(world, target=replace(world.target, **changes))
+
+
+def of_program(**changes: Any) -> Change:
+    """The target's QEMU is otherwise."""
+    assert WELL.target.qemu is not None
+    return on_target(qemu=replace(WELL.target.qemu, **changes))
 
 
 def of_guest(**changes: Any) -> Change:
@@ -106,7 +113,7 @@ PROBLEMS: dict[str, tuple[Change, str, str]] = {
     "no storage daemon": (on_source(facts=without("qemu-storage-daemon")), SOURCE, "there is no qemu-storage-daemon"),
     "no qemu-img": (on_target(facts=without("qemu-img")), TARGET, "there is no qemu-img"),
     "no QEMU": (
-        on_target(facts=without("qemu-system-x86_64"), machine_types=frozenset(), tls=False),
+        on_target(facts=without("qemu-system-x86_64"), qemu=None),
         TARGET,
         "there is no qemu-system-x86_64",
     ),
@@ -141,7 +148,17 @@ PROBLEMS: dict[str, tuple[Change, str, str]] = {
         TARGET,
         "its QEMU does not know the machine type pc-q35-9.0",
     ),
-    "no TLS there": (on_target(tls=False), TARGET, "its QEMU has no TLS"),
+    "threads of disks on an old QEMU": (
+        both(on_source(iothreads=True), of_program(version=(10, 0, 2))),
+        SOURCE,
+        "QEMU 7.2.0 can abort when a disk with an iothread is moved",
+    ),
+    "threads of disks on their way to an old QEMU": (
+        both(on_source(iothreads=True), of_guest(version=(9, 0, 0))),
+        TARGET,
+        "QEMU 7.2.0 can abort when a disk with an iothread is moved",
+    ),
+    "no TLS there": (of_program(tls=False), TARGET, "its QEMU has no TLS"),
     "no TLS here": (on_source(tls=False), SOURCE, "its QEMU has no TLS"),
     "no ssh": (both(asked(transport=Transport.SSH), on_target(facts=without("ssh"))), TARGET, "there is no ssh"),
     "no space": (
@@ -163,12 +180,15 @@ FINE: dict[str, Change] = {
         on_source(facts=without("qemu-img", "qemu-system-x86_64", "ssh", "timeout")),
         on_target(facts=without("qemu-storage-daemon")),
     ),
+    "threads of disks on newer QEMUs": both(
+        on_source(iothreads=True), of_guest(version=(9, 0, 0)), of_program(version=(9, 0, 0))
+    ),
     "a former migration": on_source(migration="completed"),
     "a failed migration": on_source(migration="failed"),
     "a move of ours": on_source(jobs=(names.move_job("root"), names.move_job("data"))),
     "exports of ours": on_source(exports=frozenset({names.export_id("root", "map")})),
     "no TLS where none is asked for": both(
-        asked(transport=Transport.PLAINTEXT), on_source(tls=False), on_target(tls=False)
+        asked(transport=Transport.PLAINTEXT), on_source(tls=False), of_program(tls=False)
     ),
     "ssh": asked(transport=Transport.SSH),
     "no ssh where none is asked for": on_target(facts=without("ssh")),
