@@ -13,6 +13,7 @@ from qemu_esd.hypervisors.cmdline import options as cmdline_options
 from qemu_esd.hypervisors.cmdline.carried import Carried, DiskSwap, Step, Target
 from qemu_esd.hypervisors.cmdline.carry_disks import node_option, swap_disks
 from qemu_esd.hypervisors.cmdline.carry_host import (
+    in_lasting_words,
     with_accelerator,
     with_machine,
     without_process_options,
@@ -54,6 +55,7 @@ def _changes(line: CommandLine, target: Target) -> tuple[Callable[[tuple[Option,
         without_process_options,
         partial(on_sockets, line, target.console),
         without_windows,
+        in_lasting_words,
         partial(with_machine, target.machine_type),
         partial(with_accelerator, target.accel),
     )

@@ -16,6 +16,8 @@ _DISPLAYS = ("display", "nographic", "vnc", "spice")
 _SOUND_OF_HOST = {"alsa", "coreaudio", "dsound", "jack", "oss", "pa", "pipewire", "sdl", "sndio"}
 
 _MACHINE = ("machine", "M")
+# Gone in 9.0.
+_LASTING = {"no-acpi": "acpi=off", "no-hpet": "hpet=off"}
 
 
 def without_process_options(options: tuple[Option, ...]) -> Step:
@@ -50,6 +52,11 @@ def with_machine(machine_type: str, options: tuple[Option, ...]) -> Step:
     if any(one.arguments.has("type") for one in options if one.flag in _MACHINE):
         return Step(pinned)
     return Step((Option("machine", machine_type), *pinned))
+
+
+def in_lasting_words(options: tuple[Option, ...]) -> Step:
+    """What QEMU has taken away in the words that came in its place, and that were there long before."""
+    return Step(tuple(Option("machine", _LASTING[one.flag]) if one.flag in _LASTING else one for one in options))
 
 
 def with_accelerator(accel: str | None, options: tuple[Option, ...]) -> Step:
