@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from images.build import GuestImage
 from images.pattern import MIB
 from qemu_esd.errors import RefusedError
 from qemu_esd.model.policy import Handler
@@ -63,7 +63,7 @@ CONSOLES = {"hda": ("-serial", "stdio")}
 async def test_it_is_moved_with_what_it_has(fleet: Fleet, tmp_path: Path, style: str) -> None:
     words, names = STYLES[style]
     drives = [named(drive, name) for drive, name in zip((RAW, QCOW2), names, strict=False)]
-    guest = await by_hand(fleet, drives, words, CONSOLES.get(style, ()))
+    guest = await by_hand(fleet.a, fleet.image, drives, words, CONSOLES.get(style, ()))
     seen = guest.described()
     await guest.is_well()
 
@@ -86,24 +86,31 @@ async def test_it_is_moved_with_what_it_has(fleet: Fleet, tmp_path: Path, style:
     await fleet.finish(guest)
 
 
-async def by_hand(fleet: Fleet, drives: Sequence[Drive], words: Sequence[str], console: Sequence[str]) -> Guest:
-    """A guest that somebody has started on host A, under load."""
-    guest = Guest("theirs", fleet.a, drives)
+async def by_hand(
+    machine: Machine, image: GuestImage, drives: Sequence[Drive], words: Sequence[str], console: Sequence[str] = ()
+) -> Guest:
+    """A guest that somebody has started there, under load."""
+    guest = Guest("theirs", machine, drives)
     for drive in drives:
-        drive.make(fleet.a)
+        drive.make(machine)
     patterns = " ".join(drive.option for drive in drives)
     options = f"console=ttyS0 quiet panic=-1 esd.mode=verify esd.rate=200 esd.area=1M {patterns}"
     start(
-        fleet.a,
+        machine,
         *("qemu-system-x86_64", "-name", "theirs", "-display", "none", "-accel", "tcg", "-m", f"{MEMORY >> 10}k"),
         *(*QMP, "-monitor", "none", "-net", "none", "-vga", "none"),
         *(*(console or (*SOCKET, "-serial", "chardev:tty")), *words),
-        *("-kernel", str(fleet.image.kernel), "-initrd", str(fleet.image.initrd), "-append", options),
+        *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", options),
     )
     guest.foreign_console = ("/tmp/theirs.tty", "/tmp/theirs.out" if console else "/tmp/theirs.log")
     guest.listen()
     await guest.console.wait("ready")
     return guest
+
+
+def start_idle(machine: Machine, *words: str) -> None:
+    """One that stays in its firmware. With -daemonize its start ends when everything is made, monitors included."""
+    machine.run("qemu-system-x86_64", "-daemonize", "-display", "none", "-m", "64", "-name", "theirs", *words)
 
 
 def start(machine: Machine, *argv: str) -> None:
@@ -119,18 +126,10 @@ SHARE = ("-fsdev", "local,id=f,path=/tmp,security_model=none", "-device", "virti
 @pytest.mark.parametrize(("words", "what"), [((*QMP, *SHARE), "9p|fsdev"), ((), "no QMP socket")])
 async def test_what_cannot_go_is_named(fleet: Fleet, words: Sequence[str], what: str) -> None:
     RAW.make(fleet.a)
-    disk = ("-drive", "file=/srv/a.img,format=raw,if=virtio", "-pidfile", "/tmp/theirs.pid")
-    start(fleet.a, "qemu-system-x86_64", "-display", "none", "-m", "64", "-name", "theirs", *disk, *words)
-    await written(fleet.a.path("/tmp/theirs.pid"))
+    disk = ("-drive", "file=/srv/a.img,format=raw,if=virtio")
+    start_idle(fleet.a, *disk, *words)
     before = fleet.snapshot()
     with pytest.raises(RefusedError, match=what) as error:
         await Guest("theirs", fleet.a, ()).migrate(fleet.b, Handler.REDIRECT)
     assert (error.value.host, error.value.exit_status) == ("hostA", 3)
     await fleet.unchanged(before)
-
-
-async def written(path: Path) -> None:
-    """QEMU writes its pidfile when everything is made."""
-    async with asyncio.timeout(20):
-        while not (path.exists() and path.read_text()):
-            await asyncio.sleep(0.05)

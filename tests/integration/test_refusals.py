@@ -87,10 +87,11 @@ async def test_the_target_is_not_fit(fleet: Fleet) -> None:
     with hidden(fleet.a, "/usr/bin/qemu-storage-daemon"):
         async with refusing(fleet, guest, RefusedError, "hostA: .*no qemu-storage-daemon", "apt-get install"):
             await migrate()
-    with without(fleet.b, "pc-q35-7.2"):
-        async with refusing(fleet, guest, RefusedError, "hostB: .*machine type pc-q35-7.2", "upgrade"):
+    kind = machine_type(guest)
+    with without(fleet.b, kind):
+        async with refusing(fleet, guest, RefusedError, f"hostB: .*machine type {kind}", "upgrade"):
             await migrate()
-    with without(fleet.b, "tls-creds-psk"):
+    with without(fleet.b, "keys.psk"):
         async with refusing(fleet, guest, RefusedError, "hostB: .*TLS", "--transport ssh"):
             await migrate()
     with small(fleet.b, "/srv/small"):
@@ -192,11 +193,16 @@ def hidden(machine: Machine, program: str) -> Iterator[None]:
         machine.run("umount", program)
 
 
+def machine_type(guest: Guest) -> str:
+    argv = guest.qemu().argv
+    return argv[argv.index("-machine") + 1]
+
+
 @contextmanager
 def without(machine: Machine, word: str) -> Iterator[None]:
-    """A QEMU of another build: it does not know `word`."""
+    """A QEMU of another build: what it says has no `word`."""
     real, fake = "/usr/bin/qemu-system-x86_64", "/var/log/qemu-of-another-build"
-    machine.path(fake).write_text(f'#!/bin/sh\n/var/log/real "$@" | grep -v -- "{word}"\n')
+    machine.path(fake).write_text(f'#!/bin/sh\n/var/log/real "$@" 2>&1 | grep -v -- "{word}"\n')
     machine.path(fake).chmod(0o755)
     machine.path("/var/log/real").write_bytes(b"")
     machine.run("mount", "--bind", real, "/var/log/real")
@@ -291,10 +297,19 @@ async def serving_nbd(guest: Guest) -> AsyncIterator[None]:
 @asynccontextmanager
 async def outgoing(guest: Guest) -> AsyncIterator[None]:
     """A migration by somebody else, that gets no further."""
-    await tell(guest, "migrate", uri="exec:sleep 600")
+    await tell(guest, "migrate", uri="exec:exec sleep 600")
+    await running_there(guest.machine, "sleep", "600")
     yield
-    guest.machine.sweep_processes("sleep 600")
     await tell(guest, "migrate_cancel")
+    guest.machine.sweep_processes("sleep 600")
+    while (await tell(guest, "query-migrate"))["status"] not in ("cancelled", "failed"):
+        await asyncio.sleep(0.05)
+
+
+async def running_there(machine: Machine, *argv: str) -> None:
+    """QEMU answers before the shell that it has started has become what it was told to be."""
+    while not any(process.argv == argv for process in machine.processes()):
+        await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
