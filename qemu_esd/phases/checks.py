@@ -16,7 +16,7 @@ from qemu_esd.phases.look import SourceView, TargetView
 
 APT = "apt-get install qemu-system-x86 qemu-utils qemu-system-common iproute2 perl-base"
 SOURCE_NEEDS = ("qemu-storage-daemon", "setsid", "ip", "ss", "perl")
-TARGET_NEEDS = ("qemu-system-x86_64", "qemu-img", "setsid", "ip", "ss", "timeout")
+TARGET_NEEDS = ("qemu-system-x86_64", "qemu-img", "setsid", "ip", "ss", "timeout", "perl")
 BUSY = frozenset({"setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused"})
 # TCG's dirty bitmap has one bit for 4 KiB: of this size, and its multiples, it is a number of whole words.
 TCG_BITMAP_BYTES = 256 << 10

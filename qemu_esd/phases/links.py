@@ -1,7 +1,8 @@
 """The way from the target to the source's path handler: a supervised tunnel, or TCP with a watch beside it.
 
-A dead link is noticed within 20 s either way: ssh has its own heartbeat, and beside TCP a watch asks the path handler
-every few seconds and cuts connections that no longer lead anywhere. Neither needs our process.
+A dead link is noticed within 20 s either way: ssh has its own heartbeat, and a watch asks the path handler every few
+seconds and cuts TCP connections that no longer lead anywhere. When the link is back, the watch lets a guest go on that
+a failed read has stopped. Nothing of this needs our process.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 
 from qemu_esd.graph import nodes
 from qemu_esd.hosts import files, service, ssh_keys
-from qemu_esd.model.disk import Link, PlainTcp, TlsTcp
+from qemu_esd.model.disk import Endpoint, Link, PlainTcp, TlsTcp, UnixPath
 from qemu_esd.model.plan import Plan, Transport
 from qemu_esd.model.resource import AuthorizedKey
 from qemu_esd.phases import places
@@ -20,16 +21,42 @@ from qemu_esd.phases.context import Context
 INTERVAL_SECONDS, PROBE_SECONDS = 3, 5
 
 _WATCH = r"""
-fails=0
+fails=0 again=0
 while :; do
     sleep "$4"
     if timeout "$3" qemu-img info --output=json --object "$5" "json:$6" >/dev/null; then
         fails=0
+        # Errors can follow for some seconds after a link is back: until it has run for so many rounds.
+        if [ $again -gt 0 ]; then
+            if perl -e "$8" "$7"; then again=$((again - 1)); else again=8; fi
+        fi
     else
         fails=$((fails + 1))
-        if [ $fails -ge 2 ]; then ss -K dst "$1" dport = "$2" >/dev/null; fi
+        again=8
+        if [ $fails -ge 2 ] && [ -n "$1" ]; then ss -K dst "$1" dport = "$2" >/dev/null; fi
     fi
 done
+"""
+
+# A guest that a failed read has stopped (`io-error`) is told to go on: status 1, look again. One that runs, was paused
+# by somebody, or is being worked on by a controller (which holds its control monitor) is left alone: status 0.
+_GO_ON = r"""
+use strict; use IO::Socket::UNIX; use IO::Select;
+my $qmp = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 0;
+my ($ready, $rest) = (IO::Select->new($qmp), "");
+sub hear {
+    my $word = shift;
+    while (1) {
+        while ($rest =~ s/^(.*)\n//) { my $line = $1; return $line if $line =~ /"$word"/; }
+        exit 0 unless $ready->can_read(3) && sysread($qmp, $rest, 65536, length $rest);
+    }
+}
+sub ask { syswrite($qmp, "{\"execute\": \"$_[0]\"}\n"); hear("return") }
+hear("QMP");
+ask("qmp_capabilities");
+exit 0 unless ask("query-status") =~ /"status": *"io-error"/;
+ask("cont");
+exit 1;
 """
 
 
@@ -37,8 +64,7 @@ async def connect(ctx: Context) -> None:
     """Make the link usable for the target's QEMU, before that QEMU starts."""
     if ctx.plan.transport is Transport.SSH:
         await _start_tunnel(ctx)
-    else:
-        await _start_watch(ctx)
+    await _start_watch(ctx)
 
 
 async def _start_watch(ctx: Context) -> None:
@@ -47,19 +73,28 @@ async def _start_watch(ctx: Context) -> None:
     if link is None:
         return
     ctx.hold(unit)
-    watch = service.Service(unit.name, ctx.plan.target.paths.unit(unit.name), watch_argv(link), restart=True)
+    argv = watch_argv(link, places.target_sockets(ctx.plan).control)
+    watch = service.Service(unit.name, ctx.plan.target.paths.unit(unit.name), argv, restart=True)
     await service.start(await ctx.target(), watch)
 
 
-def watch_argv(link: Link) -> tuple[str, ...]:
-    """The watch of a TCP link. Its words are a socket's address and a node; the key stays in its file."""
-    assert isinstance(link.endpoint, TlsTcp | PlainTcp)
+def watch_argv(link: Link, monitor: str) -> tuple[str, ...]:
+    """The watch of a link. Its words are an address, nodes, the guest's monitor; a key stays in its file."""
     node = {key: value for key, value in nodes.link("probe", link).items() if key != "node-name"}
     node |= {"reconnect-delay": 0, "open-timeout": 0}
     credentials = nodes.tls_object(link.endpoint, "client") or {"qom-type": "secret", "id": "none", "data": ""}
     seconds = (str(PROBE_SECONDS), str(INTERVAL_SECONDS))
-    words = (link.endpoint.address, str(link.endpoint.port), *seconds, json.dumps(credentials), json.dumps(node))
+    words = (*_cut_by(link.endpoint), *seconds, json.dumps(credentials), json.dumps(node), monitor, _GO_ON)
     return ("sh", "-c", _WATCH, "esd-watch", *words)
+
+
+def _cut_by(endpoint: Endpoint) -> tuple[str, str]:
+    """By what the connections of a dead link are found; a tunnel cuts its own."""
+    match endpoint:
+        case TlsTcp(address, port) | PlainTcp(address, port):
+            return address, str(port)
+        case UnixPath():
+            return "", ""
 
 
 async def _start_tunnel(ctx: Context) -> None:

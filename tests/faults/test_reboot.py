@@ -56,12 +56,11 @@ async def test_the_source_is_rebooted(own_fleet: Fleet, transport: Transport) ->
     assert len(own_fleet.a.path_handlers()) == 1
     async with asyncio.timeout(60):
         while not (await tell(guest, "query-status"))["running"]:
-            assert (await say("vm", "cont", "vm1")).status == 0
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5)
     await guest.is_well()
     await guest.pause()
     await guest.recheck()
-    report.note(report.Line("source host rebooted", "handed over", "-", "host restore (0), vm cont (0)", "hostB"))
+    report.note(report.Line("source host rebooted", "handed over", "-", "host restore (0)", "hostB"))
     await own_fleet.finish(guest)
 
 
