@@ -68,7 +68,7 @@ async def migrate(guest: Guest, fleet: Fleet, record: int) -> Said:
         await rolls_back(guest, story, record)
         assert places(fleet) == before
         assert await qemu_facts(guest) == inside
-    what = " ".join(re.findall(r"\w+", said.err.strip().splitlines()[-1])[:2])
+    what = " ".join(re.findall(r"[A-Z]\w+", said.err.strip().splitlines()[-1])[:2])
     command = "resume, killed, resume (0)" if story.state.committed else "rollback, killed, rollback (0) or resume (1)"
     report.note(report.Line("SIGKILL controller", f"after record {record}: {what}", "-9", command, guest.machine.name))
     return said

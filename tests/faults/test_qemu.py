@@ -113,7 +113,8 @@ async def test_the_source_dies_when_it_has_given_the_guest_away(fleet: Fleet, mo
 
     monkeypatch.setattr(handover, "take_images", die_first)
     told = await guest.migrate(fleet.b, Handler.ON_DEMAND)
-    assert (told.committed, len(calls)) == (True, 2)
+    assert told.committed
+    assert len(calls) > 1
     await guest.is_well()
     await guest.pause()
     await guest.recheck()
