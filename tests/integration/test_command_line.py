@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +18,7 @@ from qemu_esd.journal import registry
 from qemu_esd.model.host import guest_sockets
 from qemu_esd.model.policy import Handler
 from qemu_esd.qmp.session import open_session
+from tests.integration.support.commands import end, say, start
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import PATHS, Guest
@@ -36,36 +33,6 @@ FIELDS = [
 ]  # fmt: skip
 # Bytes per second, slow enough that a signal comes in the middle: of the memory (a few MiB), of the disks.
 SLOW_FOR_MEMORY, SLOW_FOR_DISKS = MIB // 4, 2 * MIB
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a command ended, and what it said where."""
-
-    status: int | None
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.out.count("\n") == 1, self.out
-        return json.loads(self.out)
-
-
-async def _start(*words: str) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"}
-    argv = (sys.executable, "-m", "qemu_esd", *words)
-    return await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe, env=environment)
-
-
-async def _say(*words: str) -> Said:
-    return await _end(await _start(*words))
-
-
-async def _end(process: asyncio.subprocess.Process) -> Said:
-    out, err = await asyncio.wait_for(process.communicate(), 120)
-    return Said(process.returncode, out.decode(), err.decode())
 
 
 async def _await_line(process: asyncio.subprocess.Process, word: str) -> None:
@@ -88,8 +55,8 @@ async def _slow_link(rate: int) -> AsyncIterator[None]:
 
 async def _finish(fleet: Fleet, guest: Guest) -> None:
     """Stop and forget by the commands, and nothing is left on the hosts or here."""
-    assert (await _say("vm", "stop", "--force", guest.name)).status == 0
-    assert (await _say("vm", "forget", guest.name)).status == 0
+    assert (await say("vm", "stop", "--force", guest.name)).status == 0
+    assert (await say("vm", "forget", guest.name)).status == 0
     fleet.check_empty()
     assert mover_process.find(guest.name) is None
     assert registry.find(guest.name) is None
@@ -98,16 +65,16 @@ async def _finish(fleet: Fleet, guest: Guest) -> None:
 async def test_the_words_of_a_whole_life(fleet: Fleet) -> None:
     vda = Drive("vda", 7, size=8 * MIB)
     guest = await fleet.idle(vda)
-    assert (await _say("vm", "list", "--host", "hostA")).out.splitlines()[1].split() == [
+    assert (await say("vm", "list", "--host", "hostA")).out.splitlines()[1].split() == [
         "vm1", "hostA", str(fleet.a.run("pidof", "qemu-system-x86_64").stdout.strip()), "yes",
     ]  # fmt: skip
 
-    needless = await _say("policy", "vm1", "vda", "miss")
+    needless = await say("policy", "vm1", "vda", "miss")
     assert (needless.status, needless.out) == (3, "")
     assert "no policy is needed" in needless.err
-    assert (await _say("policy", "vm1", "vdb", "miss")).status == 2
+    assert (await say("policy", "vm1", "vdb", "miss")).status == 2
 
-    moved = await _say("migrate", "vm1", "hostB", "--policy", "redirect", "--json")
+    moved = await say("migrate", "vm1", "hostB", "--policy", "redirect", "--json")
 
     assert moved.status == 0, moved.err
     assert list(moved.json) == FIELDS
@@ -118,14 +85,14 @@ async def test_the_words_of_a_whole_life(fleet: Fleet) -> None:
     assert 0 < moved.json["downtime_ms"] < moved.json["resumed_after_ms"] <= moved.json["total_ms"]
     for word in ("prepared after", "memory moved after", "switched over", "handed over after"):
         assert word in moved.err
-    seen = (await _say("status", "--json")).json["vms"]
+    seen = (await say("status", "--json")).json["vms"]
     assert len(seen) == 1
     assert {key: seen[0][key] for key in FIELDS} == moved.json
     assert [seen[0][key] for key in ("host", "link", "job")] == ["hostB", "up", None]
-    picture = (await _say("map", "vm1", "vda")).out.splitlines()
+    picture = (await say("map", "vm1", "vda")).out.splitlines()
     assert picture[0] == "vda on hostB: redirect, 8.0 MiB"
     assert set(picture[1].split()[-1]) == {"░"}
-    refused = await _say("release", "vm1")
+    refused = await say("release", "vm1")
     assert (refused.status, refused.err) == (
         3,
         "error: hostB: vm1 still reads from hostA\n  try: qemu-esd settle vm1\n",
@@ -133,13 +100,13 @@ async def test_the_words_of_a_whole_life(fleet: Fleet) -> None:
 
     # A controller that saw the guest on its former host last finds it by the record there.
     registry.remember("vm1", "hostA")
-    assert (await _say("status", "--json", "vm1")).json["vms"][0]["host"] == "hostB"
+    assert (await say("status", "--json", "vm1")).json["vms"][0]["host"] == "hostB"
     registry.remember("vm1", "hostB")
 
-    settled = await _say("settle", "vm1", "--json")
+    settled = await say("settle", "vm1", "--json")
     assert settled.status == 0, settled.err
     assert (settled.json["state"], settled.json["disks"][0]["remote_bytes"]) == ("settled", 0)
-    assert (await _say("release", "vm1", "--json")).json["state"] == "released"
+    assert (await say("release", "vm1", "--json")).json["state"] == "released"
     assert not fleet.a.real(vda.path).exists()
     await _finish(fleet, guest)
 
@@ -148,9 +115,9 @@ async def test_a_dry_run_touches_nothing(fleet: Fleet) -> None:
     guest = await fleet.idle(Drive("vda", 7, size=8 * MIB))
     before = [machine.snapshot() for machine in (fleet.a, fleet.b)]
 
-    good = await _say("migrate", "vm1", "hostB", "--policy", "miss", "--dry-run", "--json")
-    bad = await _say("migrate", "vm1", "hostB", "--policy", "miss", "--no-local-space", "--dry-run", "--json")
-    words = await _say("migrate", "vm1", "hostB", "--policy", "background", "--dry-run")
+    good = await say("migrate", "vm1", "hostB", "--policy", "miss", "--dry-run", "--json")
+    bad = await say("migrate", "vm1", "hostB", "--policy", "miss", "--no-local-space", "--dry-run", "--json")
+    words = await say("migrate", "vm1", "hostB", "--policy", "background", "--dry-run")
 
     assert (good.status, good.json["problems"], good.json["plan"]["disks"][0]["disk"]) == (0, [], "vda")
     assert bad.status == 3
@@ -163,14 +130,14 @@ async def test_a_dry_run_touches_nothing(fleet: Fleet) -> None:
 async def test_a_signal_before_the_commit_rolls_back(fleet: Fleet) -> None:
     guest = await fleet.idle(Drive("vda", 7, size=8 * MIB))
     async with _slow_link(SLOW_FOR_MEMORY):
-        moving = await _start("migrate", "vm1", "hostB", "--policy", "background", "--json")
+        moving = await start("migrate", "vm1", "hostB", "--policy", "background", "--json")
         await _await_line(moving, "prepared after")
         moving.send_signal(signal.SIGINT)
-        told = await _end(moving)
+        told = await end(moving)
     assert told.status == 1
     assert told.err.endswith("error: rolled back, vm1 runs on hostA as before\n")
     assert (told.json["committed"], told.json["state"], told.json["downtime_ms"]) == (False, "rolled-back", None)
-    seen = (await _say("status", "vm1", "--json")).json["vms"][0]
+    seen = (await say("status", "vm1", "--json")).json["vms"][0]
     assert (seen["host"], seen["state"], seen["run_state"]) == ("hostA", "local", "running")
     assert fleet.b.leftovers() == []
     await _finish(fleet, guest)
@@ -180,25 +147,25 @@ async def test_a_move_goes_on_without_us_and_another_command_takes_over(fleet: F
     vda = Drive("vda", 7, size=32 * MIB)
     guest = await fleet.idle(vda)
     async with _slow_link(SLOW_FOR_DISKS):
-        moving = await _start("migrate", "vm1", "hostB", "--policy", "background", "--json")
+        moving = await start("migrate", "vm1", "hostB", "--policy", "background", "--json")
         await _await_line(moving, "moving the data")
         moving.send_signal(signal.SIGTERM)
-        stopped = await _end(moving)
+        stopped = await end(moving)
         assert stopped.status == 4
         assert stopped.err.endswith("\n  try: qemu-esd settle vm1\n")
         assert (stopped.json["committed"], stopped.json["state"]) == (True, "settling")
-        assert "qemu-esd settle vm1" in (await _say("status")).out
+        assert "qemu-esd settle vm1" in (await say("status")).out
 
-        assert (await _say("policy", "vm1", "background")).status == 0
+        assert (await say("policy", "vm1", "background")).status == 0
         first = mover_process.find("vm1")
         assert first is not None
         # To look at it does not disturb it, to try out a migration does only for a moment.
-        assert (await _say("map", "vm1")).status == 0
-        assert (await _say("migrate", "vm1", "hostA", "--policy", "redirect", "--dry-run")).status == 0
+        assert (await say("map", "vm1")).status == 0
+        assert (await say("migrate", "vm1", "hostA", "--policy", "redirect", "--dry-run")).status == 0
         second = mover_process.find("vm1")
         assert second is not None
         assert (second.migration, second.pid != first.pid) == (first.migration, True)
-    settled = await _say("settle", "vm1", "--release", "--json")
+    settled = await say("settle", "vm1", "--release", "--json")
     assert settled.status == 0, settled.err
     assert settled.json["state"] == "released"
     assert not fleet.a.real(vda.path).exists()
@@ -208,17 +175,17 @@ async def test_a_move_goes_on_without_us_and_another_command_takes_over(fleet: F
 async def test_detached_it_comes_to_its_end_by_itself(fleet: Fleet) -> None:
     guest = await fleet.idle(Drive("vda", 7, size=16 * MIB))
     async with _slow_link(SLOW_FOR_DISKS):
-        moved = await _say("migrate", "vm1", "hostB", "--policy", "background", "--detach", "--release", "--json")
+        moved = await say("migrate", "vm1", "hostB", "--policy", "background", "--detach", "--release", "--json")
         assert moved.status == 0, moved.err
         assert moved.json["state"] == "handed-over"
         mover = mover_process.find("vm1")
         assert mover is not None
-        busy = await _say("status", "vm1", "--json")
+        busy = await say("status", "vm1", "--json")
         assert busy.json["vms"][0]["state"] == "settling"
     async with asyncio.timeout(120):
         while mover_process.find("vm1") is not None:
-            seen = (await _say("status", "vm1", "--json")).json["vms"][0]
-    seen = (await _say("status", "vm1", "--json")).json["vms"][0]
+            seen = (await say("status", "vm1", "--json")).json["vms"][0]
+    seen = (await say("status", "vm1", "--json")).json["vms"][0]
     assert seen["state"] == "released", mover.log.read_text()
     await _finish(fleet, guest)
 
@@ -227,12 +194,12 @@ async def test_what_the_console_said_on_every_host(fleet: Fleet) -> None:
     guest = await fleet.boot(Drive("vda", 7, size=8 * MIB))
     await guest.migrate(fleet.b, Handler.BACKGROUND)
     await guest.status()
-    said = (await _say("vm", "log", "vm1")).out
+    said = (await say("vm", "log", "vm1")).out
     assert said.count("esd-load ready") == 1
     seconds = [int(line.split()[1].removeprefix("t=")) for line in said.splitlines() if line.startswith("esd-load t=")]
     assert seconds == sorted(seconds)
     assert len(seconds) > 1
-    assert (await _say("release", "vm1")).status == 0
+    assert (await say("release", "vm1")).status == 0
     await _finish(fleet, guest)
 
 
@@ -242,9 +209,9 @@ async def test_a_paused_guest_is_let_run(fleet: Fleet) -> None:
         monitor = guest_sockets(PATHS, "vm1").user
         async with open_session(await hosts.get("hostA"), monitor, "vm1") as qemu:
             await qemu.execute("stop")
-    refused = await _say("migrate", "vm1", "hostB", "--policy", "miss")
+    refused = await say("migrate", "vm1", "hostB", "--policy", "miss")
     assert (refused.status, refused.out) == (3, "")
     assert "qemu-esd vm cont vm1" in refused.err
-    assert (await _say("vm", "cont", "vm1")).status == 0
-    assert (await _say("status", "vm1", "--json")).json["vms"][0]["run_state"] == "running"
+    assert (await say("vm", "cont", "vm1")).status == 0
+    assert (await say("status", "vm1", "--json")).json["vms"][0]["run_state"] == "running"
     await _finish(fleet, guest)
