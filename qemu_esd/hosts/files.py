@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from qemu_esd.hosts.base import Host, shell
 
-_WRITE = 'umask 077; mkdir -p -- "$(dirname -- "$1")"; cat >"$1.new"; sync -- "$1.new"; mv -f -- "$1.new" "$1"'
-
+# A kill of ours looks like the end of the content, so the size says whether all of it came.
+_WRITE = r"""
+set -e
+umask 077
+mkdir -p -- "$(dirname -- "$1")"
+cat >"$1.new"
+if [ "$(wc -c <"$1.new")" -ne "$2" ]; then rm -f -- "$1.new"; echo "$1: cut off" >&2; exit 1; fi
+sync -- "$1.new"
+mv -f -- "$1.new" "$1"
+"""
 
 _RENAME = r"""
 set -e
@@ -19,7 +27,7 @@ sync -- "$2"
 
 async def write(host: Host, path: str, data: bytes) -> None:
     """Write `data` to `path` (0600) so that a kill leaves the old content or the new, never a part."""
-    await shell(host, "set -e; " + _WRITE, path, stdin=data)
+    await shell(host, _WRITE, path, str(len(data)), stdin=data)
 
 
 async def read(host: Host, path: str) -> bytes | None:

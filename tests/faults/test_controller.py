@@ -116,7 +116,8 @@ async def moving(guest: Guest) -> asyncio.subprocess.Process:
 
 async def taken_back(guest: Guest) -> None:
     async with asyncio.timeout(60):
-        while (await tell(guest, "query-migrate"))["status"] != "cancelled":
+        # Failed: the link's watch, or the target, was faster than the guard.
+        while (await tell(guest, "query-migrate"))["status"] not in ("cancelled", "failed"):
             await asyncio.sleep(0.2)
     assert (await tell(guest, "query-status"))["running"]
     await guest.is_well()

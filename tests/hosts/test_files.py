@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from qemu_esd.errors import CommandFailedError
 from qemu_esd.hosts import files
-from qemu_esd.hosts.base import Host
+from qemu_esd.hosts.base import Completed, Host
 from qemu_esd.hosts.local import LocalHost
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -51,6 +52,22 @@ async def test_a_file_is_written_read_and_removed_whatever_it_is_called(host: Ho
     for _ in range(2):
         await files.remove_tree(host, str(path.parent))
         assert list(tmp_path.iterdir()) == []
+
+
+class CutOff(LocalHost):
+    """What it is given ends early, as when the process that gives it is killed."""
+
+    async def attempt(self, argv: Sequence[str], stdin: bytes = b"") -> Completed:
+        return await super().attempt(argv, stdin[: len(stdin) // 2])
+
+
+async def test_what_is_cut_off_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    await files.write(LocalHost(), str(path), b"the old content")
+    for data in (b"x", b"the new content"):
+        with pytest.raises(CommandFailedError, match="cut off"):
+            await files.write(CutOff(), str(path), data)
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"the old content", [path])
 
 
 @ODD

@@ -11,6 +11,7 @@ import pytest
 from images.pattern import MIB
 from qemu_esd import api
 from qemu_esd.errors import RefusedError, UsageError
+from qemu_esd.hypervisors.versions import mended
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord
 from qemu_esd.model.request import Request
@@ -94,7 +95,8 @@ async def requests(fleet: Fleet, guest: Guest, drive: Drive, offset: int) -> tup
 async def test_background_and_out_of_it_again(fleet: Fleet) -> None:
     """A background move that goes on without us is stopped by another policy; later it comes to its end by itself."""
     vda, vdb = Drive("vda", 7, size=8 * MIB), Drive("vdb", 9, "b.qcow2", size=4 * MIB)
-    guest = await fleet.boot(vda, vdb)
+    # It reads nothing, which would bring all of it over.
+    guest = await fleet.boot(vda, vdb, load=LOAD)
     request = Request("vm1", "hostB", BACKGROUND, source="hostA", bandwidth=MIB // 2)
     await api.migrate_detached(request, print)
     guest.arrived(fleet.b)
@@ -148,6 +150,9 @@ async def test_killed_before_an_overlay_is_put_on_top(fleet: Fleet, monkeypatch:
     vda = Drive("vda", 7, size=8 * MIB)
     guest = await fleet.boot(vda, load=LOAD)
     await guest.migrate(fleet.b, MISS, until_settled=False)
+    async with api.open_guest("vm1") as station:
+        if mended(station.guest.version).subclusters:
+            pytest.skip("this QEMU needs no other overlay for what keeps reads")
     with monkeypatch.context() as patch:
         patch.setattr(layers, "complete", cut_off)
         with pytest.raises(KilledError):
