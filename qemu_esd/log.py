@@ -21,5 +21,6 @@ def configure(verbosity: int) -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        # Whatever is stderr when a line is written: it may be another file than now.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )
