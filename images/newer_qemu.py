@@ -122,7 +122,8 @@ def _run(*argv: str) -> str:
     except OSError as error:
         raise FetchError(f"{argv[0]} cannot be run: {error.strerror}", "this takes a Debian machine") from error
     if done.returncode:
-        raise FetchError(f"{argv[0]} failed:\n{done.stderr.strip()}", "look whether this machine reaches its mirror")
+        words = "; ".join(done.stderr.strip().splitlines()[-2:])
+        raise FetchError(f"{argv[0]} failed: {words}", "look whether this machine reaches its mirror")
     return done.stdout
 
 

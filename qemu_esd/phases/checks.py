@@ -18,6 +18,8 @@ APT = "apt-get install qemu-system-x86 qemu-utils qemu-system-common iproute2 pe
 SOURCE_NEEDS = ("qemu-storage-daemon", "setsid", "ip", "ss", "perl")
 TARGET_NEEDS = ("qemu-system-x86_64", "qemu-img", "setsid", "ip", "ss", "timeout", "perl")
 BUSY = frozenset({"setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused"})
+# CPU models that are another CPU elsewhere; under TCG only with another QEMU.
+PASSED_THROUGH = ("host", "max")
 # TCG's dirty bitmap has one bit for 4 KiB: of this size, and its multiples, it is a number of whole words.
 TCG_BITMAP_BYTES = 256 << 10
 # Room for metadata and for the first writes, whatever the handler.
@@ -41,10 +43,16 @@ def find_problems(request: Request, source: SourceView, target: TargetView, free
     )
 
 
-def remarks(source: SourceView) -> Iterator[str]:
-    """What does not stand in the way, and should be known beforehand."""
-    guest = source.guest
-    tcg = "tcg" in (read(guest.process.argv).accel or "tcg")
+def remarks(source: SourceView, qemu: Program | None) -> Iterator[str]:
+    """What does not stand in the way, and should be known beforehand. `qemu` is the target's."""
+    guest, line = source.guest, read(source.guest.process.argv)
+    tcg = "tcg" in (line.accel or "tcg")
+    model = (line.cpu or "").split(",")[0]
+    if model in PASSED_THROUGH and not (tcg and qemu is not None and qemu.version == guest.version):
+        yield (
+            f"-cpu {model} is whatever the host and its QEMU have: what the guest uses of it and the target lacks can "
+            f"crash the guest; a named model avoids it"
+        )
     if tcg and not mended(guest.version).tcg_memory and guest.memory % TCG_BITMAP_BYTES == 0:
         yield (
             f"QEMU {text(guest.version)} under TCG can lose memory writes in a live migration (mended in "

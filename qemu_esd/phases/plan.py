@@ -60,7 +60,7 @@ async def propose(hosts: Hosts, monitors: Monitors, request: Request) -> Proposa
         *_carry_problems(plan, carried, present),
         *await _options_problems(plan, target_host, target.qemu),
     )
-    return Proposal(plan, problems, (*carried.remarks, *checks.remarks(source)))
+    return Proposal(plan, problems, (*carried.remarks, *checks.remarks(source, target.qemu)))
 
 
 def _paths(members: list[Image | None], carried: Carried) -> list[str]:

@@ -263,7 +263,7 @@ def remarks(version: tuple[int, int, int], memory: int, *words: str) -> list[str
     one = guest(disk())
     process = replace(one.process, argv=(*one.process.argv, *words))
     view = replace(WELL.source, guest=replace(one, process=process, version=version, memory=memory))
-    return list(checks.remarks(view))
+    return list(checks.remarks(view, WELL.target.qemu))
 
 
 @pytest.mark.parametrize("words", [(), ("-accel", "tcg"), ("-machine", "q35,accel=tcg"), ("-accel", "kvm:tcg")])
@@ -283,3 +283,24 @@ def test_lost_memory_writes_are_told_where_tcg_may_lose_them(words: tuple[str, .
 )
 def test_and_nowhere_else(version: tuple[int, int, int], memory: int, words: tuple[str, ...]) -> None:
     assert remarks(version, memory, *words) == []
+
+
+CPUS = 128 * MIB + 4096
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ((9, 0, 0), ("-cpu", "max")),
+        ((7, 2, 0), ("-accel", "kvm", "-cpu", "host,migratable=on")),
+        ((7, 2, 0), ("-accel", "kvm", "-cpu", "max")),
+    ],
+)
+def test_a_cpu_that_is_another_one_there_is_told(version: tuple[int, int, int], words: tuple[str, ...]) -> None:
+    (told,) = remarks(version, CPUS, *words)
+    assert told.startswith(f"-cpu {words[-1].split(',')[0]} is whatever the host and its QEMU have")
+
+
+@pytest.mark.parametrize("words", [("-cpu", "max"), ("-cpu", "qemu64"), ("-accel", "kvm", "-cpu", "EPYC"), ()])
+def test_a_cpu_that_is_the_same_there_is_not(words: tuple[str, ...]) -> None:
+    assert remarks((7, 2, 0), CPUS, *words) == []
