@@ -122,21 +122,10 @@ async def _start(host: Host, paths: HostPaths, spec: GuestSpec, accelerator: str
     # Its disks are described by QEMU itself as long as nothing of them is elsewhere.
     await records.write_guest(host, paths, GuestRecord(spec.name, spec.uuid or "", 0, (), argv=argv))
     try:
-        await _start_unit(host, spec.name, service.Service(unit, paths.unit(unit), argv), sockets.control)
+        await restart.start_qemu(host, spec.name, service.Service(unit, paths.unit(unit), argv), sockets.control)
     except BaseException:
         await _clear(host, paths, spec.name)
         raise
-
-
-async def _start_unit(host: Host, name: str, guest: service.Service, control: str) -> None:
-    """QEMU makes its monitors before it reads its devices: only a greeting tells that it has taken all its words."""
-    await service.start_ready(host, guest, control)
-    try:
-        async with open_session(host, control, name):
-            pass
-    except QemuGoneError as error:
-        words = await service.last_words(host, guest.folder)
-        raise EsdError(f"QEMU does not start for {name}: {words}", host=host.name) from error
 
 
 async def _clear(host: Host, paths: HostPaths, name: str) -> None:

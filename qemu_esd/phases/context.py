@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from qemu_esd.hosts.base import Host
@@ -108,10 +108,3 @@ class Context:
             figure = Measured(name, ms)
             self.journal.append(figure)
             self.report(figure)
-
-
-@asynccontextmanager
-async def open_context(plan: Plan, hosts: Hosts, journal: Journal, report: Reporter) -> AsyncIterator[Context]:
-    """A context whose monitors are closed at the end."""
-    async with AsyncExitStack() as stack:
-        yield Context(plan, hosts, Monitors(hosts, stack), journal, report)

@@ -13,16 +13,17 @@ from contextlib import asynccontextmanager, suppress
 
 from qemu_esd.hosts.base import Writer
 from qemu_esd.model.host import guest_sockets
+from qemu_esd.phases import perl
 from qemu_esd.phases.context import Context
 
 BEAT_SECONDS = 2.0
 # Longer than ssh needs to say that its connection is dead (15 s): then we are the first to act.
 SILENCE_SECONDS = 25
 
-# perl-base is essential in Debian; a unix socket is more than POSIX sh can do. A monitor serves one client at a time:
-# one that is held by a dead connection does not greet, and the next one is tried.
-_GUARD = r"""
-use strict; use IO::Socket::UNIX; use IO::Select;
+# Of the monitors, one that is held by a dead connection does not greet, and the next one is tried.
+_GUARD = (
+    perl.QMP
+    + r"""
 my ($silence, @sockets) = @ARGV;
 my $beats = IO::Select->new(\*STDIN);
 while ($beats->can_read($silence)) {
@@ -30,22 +31,12 @@ while ($beats->can_read($silence)) {
     exit 0 if $text =~ /end/;
 }
 for my $path (@sockets) {
-    my $qmp = IO::Socket::UNIX->new(Peer => $path) or next;
-    my ($ready, $rest) = (IO::Select->new($qmp), "");
-    my $hear = sub {
-        my $word = shift;
-        while (1) {
-            while ($rest =~ s/^(.*)\n//) { my $line = $1; return $line if $line =~ /"$word"/; }
-            return "" unless $ready->can_read(3) && sysread($qmp, $rest, 65536, length $rest);
-        }
-    };
-    my $ask = sub { syswrite($qmp, "{\"execute\": \"$_[0]\"}\n"); $hear->("return") };
-    next unless $hear->("QMP");
-    $ask->("qmp_capabilities");
+    my $ask = qmp($path) or next;
     if ($ask->("query-migrate") =~ /"status": *"(setup|active|pre-switchover)"/) { $ask->("migrate_cancel") }
     exit 0;
 }
 """
+)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from qemu_esd.hosts import files, service, ssh_keys
 from qemu_esd.model.disk import Endpoint, Link, PlainTcp, TlsTcp, UnixPath
 from qemu_esd.model.plan import Plan, Transport
 from qemu_esd.model.resource import AuthorizedKey
-from qemu_esd.phases import places
+from qemu_esd.phases import perl, places
 from qemu_esd.phases.context import Context
 
 # Two probes of PROBE_SECONDS with INTERVAL_SECONDS before each: 16 s at the worst.
@@ -40,24 +40,15 @@ done
 
 # A guest that a failed read has stopped (`io-error`) is told to go on: status 1, look again. One that runs, was paused
 # by somebody, or is being worked on by a controller (which holds its control monitor) is left alone: status 0.
-_GO_ON = r"""
-use strict; use IO::Socket::UNIX; use IO::Select;
-my $qmp = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 0;
-my ($ready, $rest) = (IO::Select->new($qmp), "");
-sub hear {
-    my $word = shift;
-    while (1) {
-        while ($rest =~ s/^(.*)\n//) { my $line = $1; return $line if $line =~ /"$word"/; }
-        exit 0 unless $ready->can_read(3) && sysread($qmp, $rest, 65536, length $rest);
-    }
-}
-sub ask { syswrite($qmp, "{\"execute\": \"$_[0]\"}\n"); hear("return") }
-hear("QMP");
-ask("qmp_capabilities");
-exit 0 unless ask("query-status") =~ /"status": *"io-error"/;
-ask("cont");
+_GO_ON = (
+    perl.QMP
+    + r"""
+my $ask = qmp($ARGV[0]) or exit 0;
+exit 0 unless $ask->("query-status") =~ /"status": *"io-error"/;
+$ask->("cont");
 exit 1;
 """
+)
 
 
 async def connect(ctx: Context) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from qemu_esd.errors import HostError, HostKeyError, QemuGoneError
 from qemu_esd.hypervisors import processes
@@ -12,6 +12,7 @@ from qemu_esd.model.recovery import Seen, Source, Target
 from qemu_esd.phases.checks import BUSY
 from qemu_esd.phases.context import Context
 from qemu_esd.qmp import machine, migrate
+from qemu_esd.qmp.session import Session
 
 # `completed` is said an instant before the run state follows.
 _GIVEN_AWAY = ("postmigrate", "finish-migrate")
@@ -28,38 +29,37 @@ async def observe(ctx: Context, lost: Collection[str] = ()) -> Seen:
 
 
 async def _source(ctx: Context, lost: Collection[str]) -> Source:
-    if ctx.plan.source.host in lost:
-        return Source.GONE
-    try:
-        if not await _has_process(ctx, ctx.plan.source):
-            return Source.GONE
-        qemu = await ctx.source_qemu()
-        status, state = (await migrate.progress(qemu)).status, await machine.run_state(qemu)
-    except QemuGoneError:
-        return Source.GONE
-    except HostKeyError:
-        raise
-    except HostError:
-        return Source.UNKNOWN
+    answer = await _ask(ctx, ctx.plan.source, ctx.source_qemu, lost)
+    if isinstance(answer, str):
+        return Source(answer)
+    status, state = answer
     if status in BUSY:
         return Source.LEAVING
     return Source.GAVE if state in _GIVEN_AWAY else Source.RUNS
 
 
 async def _target(ctx: Context, lost: Collection[str]) -> Target:
-    if ctx.plan.target.host in lost:
-        return Target.GONE
+    answer = await _ask(ctx, ctx.plan.target, ctx.target_qemu, lost)
+    return Target(answer) if isinstance(answer, str) else _TARGETS.get(answer[1], Target.RAN)
+
+
+async def _ask(
+    ctx: Context, site: Site, qemu: Callable[[], Awaitable[Session]], lost: Collection[str]
+) -> tuple[str, str] | str:
+    """The states of migration and machine, by its QEMU's own word; or "gone", or "unknown"."""
+    if site.host in lost:
+        return "gone"
     try:
-        if not await _has_process(ctx, ctx.plan.target):
-            return Target.GONE
-        state = await machine.run_state(await ctx.target_qemu())
+        if not await _has_process(ctx, site):
+            return "gone"
+        session = await qemu()
+        return (await migrate.progress(session)).status, await machine.run_state(session)
     except QemuGoneError:
-        return Target.GONE
+        return "gone"
     except HostKeyError:
         raise
     except HostError:
-        return Target.UNKNOWN
-    return _TARGETS.get(state, Target.RAN)
+        return "unknown"
 
 
 async def _has_process(ctx: Context, site: Site) -> bool:

@@ -40,13 +40,18 @@ async def start_again(host: Host, paths: HostPaths, record: GuestRecord) -> None
     control = guest_sockets(paths, record.name).control
     await service.stop(host, guest.folder, unit)
     await files.make_folders(host, paths.vm_run(record.name))
+    await start_qemu(host, record.name, guest, control)
+
+
+async def start_qemu(host: Host, name: str, guest: service.Service, control: str) -> None:
+    """QEMU makes its monitors before it reads its devices: only a greeting tells that it has taken all its words."""
     await service.start_ready(host, guest, control)
     try:
-        async with open_session(host, control, record.name):
+        async with open_session(host, control, name):
             pass
     except QemuGoneError as error:
         words = await service.last_words(host, guest.folder)
-        raise EsdError(f"QEMU does not start for {record.name}: {words}", host=host.name) from error
+        raise EsdError(f"QEMU does not start for {name}: {words}", host=host.name) from error
 
 
 def argv_of(record: GuestRecord) -> tuple[str, ...]:
