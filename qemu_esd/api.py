@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from qemu_esd import guests, migration, mover_process, status, view
+from qemu_esd import guests, migration, mover_process, recovery, status, view
 from qemu_esd.errors import EsdError, RefusedError, UnfinishedError, UsageError
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.journal import registry, store
@@ -200,7 +200,7 @@ async def recover(story: store.Story, wish: Wish, report: Reporter, lost: Collec
     async with mover_process.taken_over(vm), open_desk() as desk:
         with store.reopen(story.plan.id) as journal:
             ctx = Context(story.plan, desk.hosts, desk.monitors, journal, report, Clock(started=False))
-            station = await migration.recover(ctx, wish, lost)
+            station = await recovery.recover(ctx, wish, lost)
             if station is None:
                 return view.of_story(journal.story)
             with _going_on(vm, target, (disk.handler for disk in story.plan.disks)):

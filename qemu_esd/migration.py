@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Collection
 
 from qemu_esd.errors import EsdError, HostError, RefusedError, RolledBackError, UnfinishedError
 from qemu_esd.log import logger
@@ -16,7 +15,7 @@ from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
 from qemu_esd.model.recovery import Source, Verdict, Wish
-from qemu_esd.phases import arrival, handover, prepare, restart, settle, switchover, undo, windows
+from qemu_esd.phases import arrival, handover, prepare, settle, switchover, undo, windows
 from qemu_esd.phases.context import Context, Progress
 from qemu_esd.phases.guard import guarded
 from qemu_esd.phases.station import Station, open_station
@@ -45,10 +44,10 @@ async def _until_commit(ctx: Context) -> None:
         await switchover.move_memory(ctx)
         ctx.measure("precopy", "start")
         await switchover.commit(ctx)
-    await _take_over(ctx)
+    await take_over(ctx)
 
 
-async def _take_over(ctx: Context) -> None:
+async def take_over(ctx: Context) -> None:
     """The fence first, then the word: from the latter on all that is held belongs to the guest on the target."""
     await handover.take_images(ctx)
     ctx.enter(State.COMMITTED)
@@ -73,7 +72,7 @@ async def _after_failure(ctx: Context, error: BaseException) -> None:
     verdict, seen = await undo.judge(ctx, Wish.BACK)
     if verdict is Verdict.ON:
         logger.warning("the source has died, and the target has all of the guest", error=str(error))
-        await _take_over(ctx)
+        await take_over(ctx)
         return
     await undo.go_back(ctx)
     if seen.source is Source.GONE:
@@ -88,23 +87,6 @@ def _died(ctx: Context, error: BaseException) -> EsdError:
     vm, host = ctx.plan.vm, ctx.plan.source.host
     what = f"the QEMU of {vm} has died while it moved ({error}); nothing of the migration is left"
     return EsdError(what, host=host, hint=f"start it again from its disks: qemu-esd vm start {shlex.quote(vm)}")
-
-
-async def recover(ctx: Context, wish: Wish, lost: Collection[str] = ()) -> Station | None:
-    """Bring a migration that was broken off to an end, as far as it can be; None: the guest is the source's.
-
-    Raises RefusedError where nobody can tell, and UnfinishedError. `lost` are hosts that the operator says are dead.
-    """
-    verdict, _ = await undo.judge(ctx, wish, lost)
-    match verdict:
-        case Verdict.BACK:
-            await undo.go_back(ctx, lost)
-            return None
-        case Verdict.RESTART:
-            await restart.start_again(await ctx.target(), ctx.plan.target.paths, await arrival.record_on_target(ctx))
-        case _ if not ctx.journal.story.state.committed:
-            await _take_over(ctx)
-    return await forward(ctx)
 
 
 def _refuses(error: EsdError) -> bool:

@@ -1,0 +1,28 @@
+"""A migration that was broken off, brought to an end: on to the target where the guest is, or back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from qemu_esd.migration import forward, take_over
+from qemu_esd.model.recovery import Verdict, Wish
+from qemu_esd.phases import arrival, restart, undo
+from qemu_esd.phases.context import Context
+from qemu_esd.phases.station import Station
+
+
+async def recover(ctx: Context, wish: Wish, lost: Collection[str] = ()) -> Station | None:
+    """Bring a migration that was broken off to an end, as far as it can be; None: the guest is the source's.
+
+    Raises RefusedError where nobody can tell, and UnfinishedError. `lost` are hosts that the operator says are dead.
+    """
+    verdict, _ = await undo.judge(ctx, wish, lost)
+    match verdict:
+        case Verdict.BACK:
+            await undo.go_back(ctx, lost)
+            return None
+        case Verdict.RESTART:
+            await restart.start_again(await ctx.target(), ctx.plan.target.paths, await arrival.record_on_target(ctx))
+        case _ if not ctx.journal.story.state.committed:
+            await take_over(ctx)
+    return await forward(ctx)
