@@ -78,14 +78,14 @@ async def _after_failure(ctx: Context, error: BaseException) -> None:
     if seen.source is Source.GONE:
         raise _died(ctx, error) from error
     if isinstance(error, EsdError) and not _refuses(error):
-        what = f"{error}; {ctx.plan.vm} runs on {ctx.plan.source.host} as before"
+        what = f"{error}; {ctx.plan.vm} is on {ctx.plan.source.host} as before"
         raise RolledBackError(what, hint=error.hint or "mend the cause, then migrate again") from error
     raise error
 
 
 def _died(ctx: Context, error: BaseException) -> EsdError:
     vm, host = ctx.plan.vm, ctx.plan.source.host
-    what = f"the QEMU of {vm} has died while it moved ({error}); nothing of the migration is left"
+    what = f"the QEMU of {vm} has ended while it moved ({error}); nothing of the migration is left"
     return EsdError(what, host=host, hint=f"start it again from its disks: qemu-esd vm start {shlex.quote(vm)}")
 
 

@@ -111,14 +111,14 @@ async def _disk(
     session: Session, process: QemuProcess, use: BlockUse, row: dict[str, Any], record: GuestRecord | None
 ) -> Disk:
     inserted = _inserted(session.host, use.name, row)
-    facts = await _device_facts(session, _path(str(row["qdev"])))
+    facts = await _device_facts(session, blockdev.device_path(str(row["qdev"])))
     known = _known(use, record)
     suid = known.suid if known else suid_of(process.name, use.name, serial=facts.serial, wwn=facts.wwn)
     node, size = str(inserted["node-name"]), int(inserted["image"]["virtual-size"])
     return Disk(
         id=known.id if known else use.name,
         suid=suid,
-        qdev=_path(str(row["qdev"])),
+        qdev=blockdev.device_path(str(row["qdev"])),
         driver=facts.driver,
         drive=_drive_name(use),
         node=node,
@@ -152,11 +152,6 @@ def _inserted(host: str, disk: str, row: dict[str, Any]) -> dict[str, Any]:
         what = f"the disk {disk} has no image any more: QEMU has found it corrupt, or it was ejected"
         raise RefusedError(what, host=host, hint="shut the guest off, then mend the image with: qemu-img check -r all")
     return dict(row["inserted"])
-
-
-def _path(qdev: str) -> str:
-    """The QOM path of a device that `query-block` names by its id."""
-    return qdev if qdev.startswith("/") else f"/machine/peripheral/{qdev}"
 
 
 def _known(use: BlockUse, record: GuestRecord | None) -> DiskRecord | None:

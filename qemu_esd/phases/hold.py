@@ -115,6 +115,7 @@ async def _undo_outgoing(ctx: Context, outgoing: Outgoing, lost: Collection[str]
         session = await ctx.monitors.get(outgoing.host, outgoing.monitor, ctx.plan.vm)
         await _cancel(session)
         if await machine.run_state(session) == "postmigrate":
+            # Also a guest that was paused in the last instant before the switchover: QEMU cannot go back to `paused`.
             await stop_unit(ctx, outgoing.path_handler)
             await machine.cont(session)
     except QemuGoneError:

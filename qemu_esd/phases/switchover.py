@@ -6,17 +6,20 @@ The commit point is the source's `completed`; before it every failure rolls back
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
-from qemu_esd.errors import EsdError
+from qemu_esd.errors import EsdError, QemuError, QemuGoneError
 from qemu_esd.graph import names
 from qemu_esd.hosts import files
 from qemu_esd.model.disk import TlsTcp
-from qemu_esd.model.plan import Plan, Transport
+from qemu_esd.model.plan import DiskPlan, Plan, Transport
 from qemu_esd.model.record import State
 from qemu_esd.model.resource import MigrationSettings, Outgoing, QemuObject
 from qemu_esd.phases import places
 from qemu_esd.phases.context import Context, Progress
-from qemu_esd.qmp import jobs, machine, migrate
+from qemu_esd.qmp import blockdev, jobs, machine, migrate
 from qemu_esd.qmp.session import Events, Session
 
 # From pre-switchover on the guest is stopped: longer than this and it is better off on the source.
@@ -26,6 +29,8 @@ RAM_SECONDS = 86400.0
 PROGRESS_SECONDS = 0.5
 # QEMU's own default (128 MiB/s) is below what a usual link carries.
 UNLIMITED = 1 << 50
+# Run states of a source that QEMU itself has stopped for the switchover, or that has not stopped.
+_ON_ITS_WAY = ("running", "finish-migrate", "postmigrate")
 # Loaded from a stream, or from nothing: it has yet to be told to run.
 _NOT_STARTED = ("paused", "prelaunch")
 
@@ -36,13 +41,15 @@ async def move_memory(ctx: Context) -> None:
     await _apply_settings(ctx, source, target)
     await migrate.listen(target, ram_listen(plan))
     ctx.hold(Outgoing(source.host, source.monitor, places.guest_unit(plan), places.path_handler(plan)))
-    with source.listening("MIGRATION") as seen:
+    with source.listening("MIGRATION") as seen, source.listening("STOP", "SHUTDOWN") as stops:
         await migrate.start(source, ram_connect(plan))
-        watching = asyncio.ensure_future(_report_ram(ctx, source))
+        reporting = asyncio.ensure_future(_report_ram(ctx, source))
+        stopped = asyncio.ensure_future(_stopped(source, stops))
         try:
-            await _await_status(ctx, source, target, seen, "pre-switchover", RAM_SECONDS)
+            await _await_status(ctx, source, target, seen, "pre-switchover", RAM_SECONDS, stopped)
         finally:
-            watching.cancel()
+            reporting.cancel()
+            stopped.cancel()
     ctx.clock.mark("stopped")
 
 
@@ -51,8 +58,8 @@ async def commit(ctx: Context) -> None:
 
     A kill before `completed`: the source says which side owns the guest. A kill after it: the target does, paused.
     """
-    source, target = await ctx.source_qemu(), await ctx.target_qemu()
-    await _check_quiet(source, target)
+    source, target, plan = await ctx.source_qemu(), await ctx.target_qemu(), ctx.plan
+    await asyncio.gather(_check_quiet(source, target), _check_unchanged(source, plan.disks))
     ctx.enter(State.SWITCHING)
     with source.listening("MIGRATION") as seen:
         await migrate.go_on(source)
@@ -139,19 +146,54 @@ async def _report_ram(ctx: Context, source: Session) -> None:
         await asyncio.sleep(PROGRESS_SECONDS)
 
 
+async def _stopped(source: Session, stops: Events) -> str:
+    """Why the guest does not run any more: paused by somebody, stopped by an error, shut down. Not by the switchover.
+
+    It stays so, and on the source: moved, it would run again.
+    """
+    ended = "its QEMU has died"
+    try:
+        while True:
+            event = await stops.get()
+            if event["event"] == "SHUTDOWN":
+                ended = "it has shut down" if event["data"]["guest"] else "its QEMU was told to end"
+            elif (state := await machine.run_state(source)) not in _ON_ITS_WAY:
+                return f"it is {state} since"
+    except QemuGoneError:
+        return ended
+
+
 async def _await_status(
-    ctx: Context, source: Session, target: Session, seen: Events, wanted: str, seconds: float
+    ctx: Context,
+    source: Session,
+    target: Session,
+    seen: Events,
+    wanted: str,
+    seconds: float,
+    *stopped: asyncio.Future[str],
 ) -> None:
-    """Wait for `wanted` on the source, or raise because it failed there or because the target has ended."""
+    """Wait for `wanted` on the source, or raise because it failed or `stopped` there, or the target has ended."""
     waiting = asyncio.ensure_future(migrate.wait_status(seen, frozenset({wanted, "failed", "cancelled"}), seconds))
     gone = asyncio.ensure_future(target.closed())
     try:
-        await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {waiting, gone, *stopped}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for why in stopped:
+            if why.done():
+                raise await _not_running(ctx, source, why.result())
         if not waiting.done() or waiting.result() != wanted:
             raise await _failure(ctx, source)
     finally:
         waiting.cancel()
         gone.cancel()
+
+
+async def _not_running(ctx: Context, source: Session, why: str) -> EsdError:
+    """The stream ends at once: a memory that nobody writes to is soon over, and a guest that was paused is then given
+    another state by QEMU, from which it can only run."""
+    with suppress(QemuError, QemuGoneError):
+        await migrate.cancel(source)
+    return EsdError(f"{ctx.plan.vm} did not keep running while it moved: {why}", host=source.host)
 
 
 async def _failure(ctx: Context, source: Session) -> EsdError:
@@ -171,3 +213,15 @@ async def _check_quiet(source: Session, target: Session) -> None:
         raise EsdError("a block job has started on the source meanwhile", host=source.host)
     if state != "inmigrate":
         raise EsdError(f"the target's QEMU is {state}, not waiting", host=target.host)
+
+
+async def _check_unchanged(source: Session, disks: Sequence[DiskPlan]) -> None:
+    """Somebody else may have a monitor too. A snapshot sends writes where the target does not look for them, and a
+    disk that has grown is larger than its member on the target. Asked once, because the guest stands still."""
+    rows = await blockdev.devices(source)
+    now = {blockdev.device_path(row["qdev"]): row.get("inserted") for row in rows if "qdev" in row}
+    for disk in (plan.disk for plan in disks):
+        medium = now.get(disk.qdev)
+        if medium is None or (medium["node-name"], medium["image"]["virtual-size"]) != (disk.node, disk.size):
+            what = f"the disk {disk.id} was resized, snapshotted or taken out while the guest moved"
+            raise EsdError(what, host=source.host)

@@ -89,3 +89,8 @@ async def has_backing(session: Session, name: str) -> bool:
 async def devices(session: Session) -> list[Node]:
     """`query-block`: the guest's block devices with what is inserted in them."""
     return list(await session.execute("query-block"))
+
+
+def device_path(qdev: str) -> str:
+    """The QOM path of a device that `query-block` names by its id."""
+    return qdev if qdev.startswith("/") else f"/machine/peripheral/{qdev}"

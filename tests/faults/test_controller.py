@@ -97,7 +97,7 @@ async def test_silent_while_memory_moves(fleet: Fleet) -> None:
     await taken_back(guest)
     migration.send_signal(signal.SIGCONT)
     said = await end(migration)
-    assert (said.status, "runs on hostA as before" in said.err) == (1, True), said
+    assert (said.status, "is on hostA as before" in said.err) == (1, True), said
     await guest.is_well()
     assert (places(fleet), await qemu_facts(guest)) == (before, inside)
     await fleet.finish(guest, settle=False)

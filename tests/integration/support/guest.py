@@ -75,12 +75,23 @@ class Guest:
 
     async def ask(self, command: str, answer: str | None = None, seconds: float = 60.0) -> LoadLine:
         """Type `command`, and return the line that answers it."""
-        own = guest_sockets(PATHS, self.name).console
-        socket = self.machine.path(self.foreign_console[0] if self.foreign_console else own)
-        if self._terminal is None:
-            self._terminal = Terminal(socket)
-        self._terminal.type(command)
+        self.type(command)
         return await self.console.wait(answer or command.split()[0], seconds)
+
+    def type(self, command: str) -> None:
+        if self._terminal is None:
+            self._terminal = self.terminal_on(self.machine)
+        self._terminal.type(command)
+
+    def terminal_on(self, machine: Machine) -> Terminal:
+        """Somebody at its console on `machine`; there can be one only."""
+        own = guest_sockets(PATHS, self.name).console
+        return Terminal(machine.path(self.foreign_console[0] if self.foreign_console else own))
+
+    def sit_at(self, terminal: Terminal) -> None:
+        """From now on type there."""
+        self.leave_terminal()
+        self._terminal = terminal
 
     async def status(self) -> LoadLine:
         """The next line of the load that has not been said yet."""
@@ -112,13 +123,13 @@ class Guest:
 
         A link that comes back may take a while: the guest waits then, and that is no error.
         """
-        before = (await self.status()).number("ops")
+        before = await self.status()
         for _ in range(PATIENCE):
             now = await self.status()
             assert [now.number(key) for key in GOOD] == [0, 0, 0], self.faults()
-            if now.number("ops") > before:
+            if now.number("ops") > before.number("ops"):
                 return
-        raise AssertionError(f"the load has stood still for {PATIENCE} s")
+        raise AssertionError(f"the load has stood still for {PATIENCE} s: {dict(before.values)}, {dict(now.values)}")
 
     def faults(self) -> list[dict[str, str]]:
         return [dict(line.values) for line in self.console.lines if line.word in ("bad", "err")]
