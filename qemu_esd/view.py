@@ -14,7 +14,7 @@ from qemu_esd.model.disk import Link, UnixPath, link_of
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord, Measured, State
 from qemu_esd.nbd import Residency
-from qemu_esd.phases import windows
+from qemu_esd.phases import links, windows
 from qemu_esd.phases.station import Station
 from qemu_esd.qmp import jobs, machine
 
@@ -68,8 +68,9 @@ class MigrationView:
 class GuestView:
     """A guest as it is now, with its last migration (`id` None: it has not moved, or nobody knows).
 
-    `run_state` is QEMU's word; `link` is "none", "up" or "down"; `job` is set while data is being moved; `upstream`
-    are the hosts it still reads from, `left_behind` those that keep their member aside; `problem` is what is wrong.
+    `run_state` is QEMU's word; `link` is "none", "up" or "down", the latter for `link_down_s` seconds, if its watch has
+    noticed; `job` is set while data is being moved; `upstream` are the hosts it still reads from, `left_behind` those
+    that keep their member aside; `problem` is what is wrong.
     """
 
     id: str | None
@@ -90,10 +91,12 @@ class GuestView:
     upstream: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
     problem: str | None = None
+    link_down_s: int | None = None
 
 
 async def of_station(station: Station) -> GuestView:
     record, story = station.record, _story(station.record)
+    link, link_down_s = await _link(station)
     figures = figures_of(story)
     return GuestView(
         id=record.migration,
@@ -107,12 +110,13 @@ async def of_station(station: Station) -> GuestView:
         total_ms=figures.get("total"),
         disks=await disk_views(station),
         host=station.host.name,
-        link=await _link(station),
+        link=link,
         job=await _job(station),
         run_state=await machine.run_state(station.qemu),
         generation=record.generation,
         upstream=tuple(one.host for one in record.upstream),
         left_behind=tuple(one.host for one in record.left_behind),
+        link_down_s=link_down_s,
     )
 
 
@@ -150,13 +154,16 @@ def figures_of(story: store.Story | None) -> dict[str, float]:
     return {entry.name: round(entry.ms, 1) for entry in entries if isinstance(entry, Measured)}
 
 
-async def _link(station: Station) -> str:
-    """Whether the way to the source stands: the connections of its disks, or the tunnel that carries them."""
-    links = [link for disk in station.linked() if _is_read(disk) and (link := link_of(disk.chain))]
-    if not links:
-        return "none"
-    standing = [await _stands(station, link) for link in links]
-    return "up" if all(standing) else "down"
+async def _link(station: Station) -> tuple[str, int | None]:
+    """Whether the way to the source stands: the connections of its disks, or the tunnel that carries them; and for how
+    many seconds nobody has answered at its other end."""
+    ways = [link for disk in station.linked() if _is_read(disk) and (link := link_of(disk.chain))]
+    if not ways:
+        return "none", None
+    silent = [await links.down_seconds(station.host, station.paths, one.migration) for one in station.record.upstream]
+    longest = max((seconds for seconds in silent if seconds is not None), default=None)
+    standing = [await _stands(station, link) for link in ways]
+    return "up" if all(standing) and longest is None else "down", longest
 
 
 def _is_read(disk: DiskRecord) -> bool:

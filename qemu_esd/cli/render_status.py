@@ -43,6 +43,8 @@ def _headline(guest: GuestView) -> Text:
         text.append(f", from {guest.source}")
     if guest.link != "none":
         text.append_text(Text.assemble(", link ", (guest.link, _COLOURS.get(guest.link, ""))))
+    if guest.link_down_s is not None:
+        text.append(f" for {human_seconds(guest.link_down_s)}")
     if guest.run_state not in (None, "running"):
         text.append(f", {guest.run_state}", "bold red")
     return text
@@ -60,8 +62,16 @@ def _remarks(guest: GuestView) -> Iterator[str]:
         yield f"still needs {', '.join(guest.upstream)}; to end that: qemu-esd settle {vm}"
     if guest.left_behind:
         yield f"put aside on {', '.join(guest.left_behind)}: its former images; to delete them: qemu-esd release {vm}"
-    if guest.run_state in ("paused", "io-error"):
+    if guest.link == "down":
+        yield _waits(guest)
+    elif guest.run_state in ("paused", "io-error"):
         yield f"to let it run: qemu-esd vm cont {vm}"
+
+
+def _waits(guest: GuestView) -> str:
+    if guest.run_state == "io-error":
+        return "a read that only its source can answer has stopped it; it goes on by itself when the link is back"
+    return "its reads of what is not here yet wait for the link"
 
 
 def job_line(job: JobView) -> str:

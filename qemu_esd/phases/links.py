@@ -11,7 +11,9 @@ import json
 
 from qemu_esd.graph import nodes
 from qemu_esd.hosts import files, service, ssh_keys
+from qemu_esd.hosts.base import Host, shell
 from qemu_esd.model.disk import Endpoint, Link, PlainTcp, TlsTcp, UnixPath
+from qemu_esd.model.host import HostPaths
 from qemu_esd.model.plan import Plan, Transport
 from qemu_esd.model.resource import AuthorizedKey
 from qemu_esd.phases import perl, places
@@ -26,6 +28,7 @@ while :; do
     sleep "$4"
     if timeout "$3" qemu-img info --output=json --object "$5" "json:$6" >/dev/null; then
         fails=0
+        rm -f down
         # Errors can follow for some seconds after a link is back: until it has run for so many rounds.
         if [ $again -gt 0 ]; then
             if perl -e "$8" "$7"; then again=$((again - 1)); else again=8; fi
@@ -33,6 +36,7 @@ while :; do
     else
         fails=$((fails + 1))
         again=8
+        [ -e down ] || cut -d . -f 1 /proc/uptime >down
         if [ $fails -ge 2 ] && [ -n "$1" ]; then ss -K dst "$1" dport = "$2" >/dev/null; fi
     fi
 done
@@ -67,6 +71,16 @@ async def _start_watch(ctx: Context) -> None:
     argv = watch_argv(link, places.target_sockets(ctx.plan).control)
     watch = service.Service(unit.name, ctx.plan.target.paths.unit(unit.name), argv, restart=True)
     await service.start(await ctx.target(), watch)
+
+
+# Of the host's uptime, which no clock that is set disturbs.
+_DOWN = 'if t=$(cat -- "$1/down" 2>/dev/null); then echo $(($(cut -d . -f 1 /proc/uptime) - t)); fi'
+
+
+async def down_seconds(host: Host, paths: HostPaths, migration: str) -> int | None:
+    """For how long the watch of a link on `host` has had no answer from the other end; None: the last one came."""
+    told = (await shell(host, _DOWN, paths.unit(places.watch_name(migration)))).text.strip()
+    return int(told) if told else None
 
 
 def watch_argv(link: Link, monitor: str) -> tuple[str, ...]:

@@ -104,12 +104,21 @@ def test_a_status_while_data_moves() -> None:
 def test_a_status_of_what_is_not_known() -> None:
     unknown = replace(DISK, local_bytes=None, remote_bytes=None)
     assert "vda   on-demand     ?              ?  128.0 MiB" in drawn(render_outcome.disk_table([unknown]))
-    paused = replace(GUEST, disks=(), upstream=(), run_state="io-error", link="down", left_behind=("a", "c"))
+    paused = replace(GUEST, disks=(), upstream=(), run_state="io-error", left_behind=("a", "c"))
+    cut = replace(paused, link="down", link_down_s=43, left_behind=(), downtime_ms=None)
     assert drawn(render_status.guest_picture(paused)) == (
-        "vm  b  handed over, from a, link down, io-error\n"
+        "vm  b  handed over, from a, link up, io-error\n"
         "  stood still for 46 ms when it moved\n"
         "  put aside on a, c: its former images; to delete them: qemu-esd release vm\n"
         "  to let it run: qemu-esd vm cont vm"
+    )
+    assert drawn(render_status.guest_picture(cut)) == (
+        "vm  b  handed over, from a, link down for 43.0 s, io-error\n"
+        "  a read that only its source can answer has stopped it; it goes on by itself when the link is back"
+    )
+    running = replace(cut, run_state="running", link_down_s=None)
+    assert drawn(render_status.guest_picture(running)) == (
+        "vm  b  handed over, from a, link down\n  its reads of what is not here yet wait for the link"
     )
 
 

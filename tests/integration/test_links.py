@@ -13,6 +13,7 @@ from images.pattern import MIB
 from qemu_esd.hosts import lab
 from qemu_esd.model.plan import Transport
 from qemu_esd.model.policy import Handler
+from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import Guest
@@ -47,8 +48,13 @@ async def test_a_dead_link(fleet: Fleet) -> None:
     async with cut("hostA", "hostB"):
         await asyncio.gather(*map(noticed, (tls, ssh)))
         await asyncio.gather(*map(stopped, (tls, ssh)))
+        for guest in (tls, ssh):
+            assert (await guest.look()).link_down_s is not None
+            told = (await say("status", guest.name)).out
+            assert ("link down for" in told, "has stopped it" in told) == (True, True), told
     await asyncio.gather(*map(goes_on, (tls, ssh)))
     for guest in (tls, ssh):
+        assert ((await guest.look()).link, (await guest.look()).link_down_s) == ("up", None)
         await guest.is_well()
         await guest.pause()
         await guest.recheck()
