@@ -10,6 +10,8 @@
  *   write DISK OFFSET LEN     -> write disk=.. pos=.. len=.. errno=0 seq=..
  *                                (OFFSET and LEN: multiples of the logical block; errno=22 where not; LEN up to 1 MiB for
  *                                a write, so that it is one request)
+ *   zero, discard DISK OFFSET LEN
+ *                             -> zero disk=.. pos=.. len=.. errno=0; the same for discard
  *   poweroff, reboot          -> poweroff, reboot; at once, whatever the worker is waiting for
  *   anything else             -> unknown
  */
@@ -17,9 +19,11 @@
 #include "load.h"
 
 #include <errno.h>
+#include <linux/fs.h>
 #include <linux/reboot.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/reboot.h>
 #include <unistd.h>
 
@@ -63,7 +67,18 @@ static void do_write(struct disk *d, uint64_t pos, uint64_t length)
     say("write disk=%s pos=%lu len=%lu errno=%d seq=%u", d->name, pos, length, error, last_sequence());
 }
 
-/* `read` and `write` with their three words; false when they are not understood. */
+/* `zero` and `discard`: what the disk had there is not looked for any more by the one who asks; recheck still does. */
+static void do_clear(const char *word, struct disk *d, uint64_t pos, uint64_t length)
+{
+    uint64_t range[2] = {pos, length};
+    int error = is_aligned(d, pos, length) ? 0 : EINVAL;
+
+    if (!error && ioctl(d->fd, *word == 'z' ? BLKZEROOUT : BLKDISCARD, range) != 0)
+        error = errno;
+    say("%s disk=%s pos=%lu len=%lu errno=%d", word, d->name, pos, length, error);
+}
+
+/* `read`, `write`, `zero` and `discard` with their three words; false when they are not understood. */
 static bool run_transfer(char *const *words)
 {
     struct disk *d = words[1] ? disk_named(words[1]) : NULL;
@@ -73,8 +88,10 @@ static bool run_transfer(char *const *words)
         return false;
     if (!strcmp(words[0], "read"))
         do_read(d, pos, length);
-    else
+    else if (!strcmp(words[0], "write"))
         do_write(d, pos, length);
+    else
+        do_clear(words[0], d, pos, length);
     return true;
 }
 
@@ -89,6 +106,11 @@ static bool run_recheck(const char *amount)
     return true;
 }
 
+static bool is_transfer(const char *word)
+{
+    return !strcmp(word, "read") || !strcmp(word, "write") || !strcmp(word, "zero") || !strcmp(word, "discard");
+}
+
 static bool run_words(char *const *words)
 {
     if (!strcmp(words[0], "pause") || !strcmp(words[0], "resume")) {
@@ -101,7 +123,7 @@ static bool run_words(char *const *words)
     } else if (!strcmp(words[0], "disks")) {
         disks_say();
         say("disks count=%d", ndisks);
-    } else if (!strcmp(words[0], "read") || !strcmp(words[0], "write")) {
+    } else if (is_transfer(words[0])) {
         return run_transfer(words);
     } else {
         return false;
