@@ -23,7 +23,7 @@ from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, State
 from qemu_esd.model.recovery import Wish
 from qemu_esd.model.request import Request
 from qemu_esd.nbd import Residency
-from qemu_esd.phases import look, plan, policy, release, settle
+from qemu_esd.phases import discard, look, plan, policy, release, settle
 from qemu_esd.phases.context import Clock, Context, Monitors, Reporter
 from qemu_esd.phases.station import Station, observe_station, open_station
 
@@ -190,17 +190,26 @@ def broken_off(word: str | None) -> store.Story:
     raise UsageError(f"several migrations were broken off: {several}", hint="name one of them")
 
 
-async def recover(story: store.Story, wish: Wish, report: Reporter, lost: Collection[str] = ()) -> view.MigrationView:
+async def recover(
+    story: store.Story,
+    wish: Wish,
+    report: Reporter,
+    lost: Collection[str] = (),
+    agree: discard.Agree | None = None,
+) -> view.MigrationView:
     """Go on with a migration that was broken off, or undo it; which of the two it became is in `committed`.
 
-    Where nothing was broken off, but the guest's QEMU has ended, the guest is started again from its disks. `lost` are
-    hosts that are dead by the word of the operator. Raises RefusedError (nothing was changed), UnfinishedError.
+    Where nothing was broken off, but the guest's QEMU has ended, the guest is started again from its disks, or with
+    Wish.DISCARD from those of the source: then `agree` is asked first. `lost` are hosts that are dead by the word of
+    the operator. Raises UsageError, RefusedError (nothing was changed), UnfinishedError.
     """
-    vm, target = story.plan.vm, story.plan.target.host
+    vm, source, target = story.plan.vm, story.plan.source.host, story.plan.target.host
+    if wish is Wish.DISCARD and source in lost:
+        raise UsageError(f"{source} is where {vm} would start", hint=f"name the one that is lost: {target}")
     async with mover_process.taken_over(vm), open_desk() as desk:
         with store.reopen(story.plan.id) as journal:
             ctx = Context(story.plan, desk.hosts, desk.monitors, journal, report, Clock(started=False))
-            station = await recovery.recover(ctx, wish, lost)
+            station = await recovery.recover(ctx, wish, lost, agree)
             if station is None:
                 return view.of_story(journal.story)
             with _going_on(vm, target, (disk.handler for disk in story.plan.disks)):

@@ -17,9 +17,9 @@ from qemu_esd.hypervisors.cmdline.build import bare_argv
 from qemu_esd.hypervisors.cmdline.disk_spec import GuestDisk
 from qemu_esd.hypervisors.cmdline.sockets import Console, QmpSocket
 from qemu_esd.hypervisors.cmdline.spec import GuestSpec
-from qemu_esd.journal import registry
+from qemu_esd.journal import registry, store
 from qemu_esd.model.host import HostPaths, guest_sockets
-from qemu_esd.model.record import GuestRecord
+from qemu_esd.model.record import GuestRecord, State
 from qemu_esd.model.suid import suid_of
 from qemu_esd.model.vm import QemuProcess
 from qemu_esd.phases import places, restart
@@ -75,6 +75,14 @@ async def _check_free(host: Host, paths: HostPaths, name: str) -> None:
     if record is not None and record.moved_to is not None:
         hint = f"bring it back: qemu-esd migrate {name} {host.name}; or forget it: qemu-esd vm forget {name}"
         raise RefusedError(f"{name} has moved to {record.moved_to}", host=host.name, hint=hint)
+
+
+def _check_given_up(name: str) -> None:
+    """Half given up, it must not be started with the disks of either side."""
+    story = store.newest_of(name)
+    if story is not None and story.state is State.DISCARDING:
+        what = f"{name} is being started on {story.plan.source.host} again"
+        raise RefusedError(what, hint=f"qemu-esd resume {story.plan.id}")
 
 
 async def _check_image(host: Host, disk: GuestDisk) -> None:
@@ -180,6 +188,7 @@ async def start(hosts: Hosts, name: str, host_name: str) -> None:
     host = await hosts.get(host_name)
     paths = (await facts.look(host)).paths
     await _check_free(host, paths, name)
+    _check_given_up(name)
     record = await records.guest(host, paths, name)
     if record is None:
         raise RefusedError(f"there is no guest {name}", host=host_name, hint="see: qemu-esd status")

@@ -6,20 +6,26 @@ from collections.abc import Collection
 
 from qemu_esd.migration import forward, take_over
 from qemu_esd.model.recovery import Verdict, Wish
-from qemu_esd.phases import arrival, restart, undo
+from qemu_esd.phases import arrival, discard, restart, undo
 from qemu_esd.phases.context import Context
 from qemu_esd.phases.station import Station
 
 
-async def recover(ctx: Context, wish: Wish, lost: Collection[str] = ()) -> Station | None:
+async def recover(
+    ctx: Context, wish: Wish, lost: Collection[str] = (), agree: discard.Agree | None = None
+) -> Station | None:
     """Bring a migration that was broken off to an end, as far as it can be; None: the guest is the source's.
 
-    Raises RefusedError where nobody can tell, and UnfinishedError. `lost` are hosts that the operator says are dead.
+    Raises RefusedError where nobody can tell, and UnfinishedError. `lost` are hosts that the operator says are dead;
+    `agree` is asked before anything is given up.
     """
-    verdict, _ = await undo.judge(ctx, wish, lost)
+    verdict, seen = await undo.judge(ctx, wish, lost)
     match verdict:
         case Verdict.BACK:
             await undo.go_back(ctx, lost)
+            return None
+        case Verdict.DISCARD:
+            await discard.discard(ctx, seen, lost, agree)
             return None
         case Verdict.RESTART:
             await restart.start_again(await ctx.target(), ctx.plan.target.paths, await arrival.record_on_target(ctx))

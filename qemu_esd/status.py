@@ -110,7 +110,9 @@ def _with_journal(seen: GuestView) -> GuestView:
     story = store.newest_of(seen.vm)
     if story is not None and store.at_work(story.plan.id):
         return replace(seen, state=story.state)
-    if story is not None and story.is_broken_off and seen.problem is None:
+    # What is given up must not be started, whatever else may be said of it.
+    told = seen.problem is not None and story is not None and story.state is not State.DISCARDING
+    if story is not None and story.is_broken_off and not told:
         return replace(seen, problem=_broken_off(story))
     if seen.state == State.SETTLING and seen.problem is None and mover_process.find(seen.vm) is None:
         return replace(seen, problem=f"nobody here sees its move through: qemu-esd settle {seen.vm}")
@@ -120,5 +122,6 @@ def _with_journal(seen: GuestView) -> GuestView:
 def _broken_off(story: store.Story) -> str:
     """What happened, and the command that goes on: before the commit both ways may be open."""
     id, state = story.plan.id, story.state
-    back = "" if state.committed else f", or to undo it: qemu-esd rollback {id}"
+    undoable = state in (State.PLANNED, State.PREPARING, State.SWITCHING)
+    back = f", or to undo it: qemu-esd rollback {id}" if undoable else ""
     return f"migration {id} was broken off while {state}; to go on: qemu-esd resume {id}{back}"

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import typer
 
 from qemu_esd import api
-from qemu_esd.cli import render, render_outcome, render_plan
+from qemu_esd.cli import asking, render, render_outcome, render_plan
 from qemu_esd.cli.render_progress import Display, display_for, tell
 from qemu_esd.cli.running import run
-from qemu_esd.errors import EsdError, RefusedError, RolledBackError, UnfinishedError, UsageError
+from qemu_esd.errors import EsdError, RefusedError, RolledBackError, UnfinishedError
 from qemu_esd.model.plan import Plan, Problem
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import Measured, State
@@ -124,9 +124,9 @@ class Listener:
         if not doubts:
             return True
         render.note(render_plan.doubt_list(doubts))
-        if not (self._order.ask and not self._order.as_json and sys.stdin.isatty() and sys.stderr.isatty()):
+        if not (self._order.ask and not self._order.as_json and asking.somebody_is_there()):
             return True
-        return await _answered_yes(f"Migrate {proposal.plan.vm} to {proposal.plan.target.host}? [y/N] ")
+        return await asking.answered_yes(f"Migrate {proposal.plan.vm} to {proposal.plan.target.host}? [y/N] ")
 
     def interrupted(self) -> EsdError:
         """What a Ctrl-C has led to, by how far the migration was."""
@@ -139,18 +139,3 @@ class Listener:
         more = ", and QEMU's own job goes on moving its data" if moving and state is State.SETTLING else ""
         hint = api.command_to_go_on(vm, (disk.handler for disk in plan.disks))
         return UnfinishedError(f"stopped: {vm} runs on {plan.target.host}{more}", hint=hint)
-
-
-async def _answered_yes(question: str) -> bool:
-    """Wait for a line on stdin, in a way that a signal can end."""
-    render.note(question)
-    loop, typed = asyncio.get_running_loop(), asyncio.Event()
-    try:
-        loop.add_reader(sys.stdin, typed.set)
-    except (OSError, ValueError) as error:
-        raise UsageError("stdin cannot be asked", hint="add --yes") from error
-    try:
-        await typed.wait()
-    finally:
-        loop.remove_reader(sys.stdin)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")

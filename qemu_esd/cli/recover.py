@@ -11,10 +11,12 @@ import typer
 
 from qemu_esd.cli import render
 from qemu_esd.cli.running import run
-from qemu_esd.errors import RolledBackError, UnfinishedError
+from qemu_esd.errors import RefusedError, RolledBackError, UnfinishedError
 
 if TYPE_CHECKING:
+    from qemu_esd.model.plan import Plan
     from qemu_esd.model.recovery import Wish
+    from qemu_esd.phases.discard import Loss
     from qemu_esd.view import MigrationView
 
 Word = Annotated[
@@ -24,27 +26,44 @@ Lost = Annotated[
     list[str] | None,
     typer.Option("--force-lost", metavar="HOST", help="Your word that HOST is dead and will not come back as it was."),
 ]
+Discard = Annotated[
+    bool,
+    typer.Option(
+        "--discard-target", help="The target is dead: start the guest on the source again, as of the switchover."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 def resume(word: Word = None, force_lost: Lost = None, as_json: Json = False) -> None:
     """Go on with a migration that was broken off, or start a guest again whose QEMU has ended."""
+    from qemu_esd.model.record import State
     from qemu_esd.model.recovery import Wish
 
-    told = _recover(word, Wish.ON, force_lost or [], as_json)
-    if not told.committed:
+    told = _recover(word, Wish.ON, force_lost or [], as_json, yes=True)
+    if not told.committed and told.state not in (State.DISCARDING, State.DISCARDED):
         what = f"{told.vm} could not go on to {told.target}, and is on {told.source} as before"
         raise RolledBackError(what, hint=f"qemu-esd migrate {told.vm} {told.target} --policy ...")
 
 
-def rollback(word: Word = None, force_lost: Lost = None, as_json: Json = False) -> None:
-    """Undo a migration that was broken off before its commit: the guest is where it was, and nothing is left over."""
+def rollback(
+    word: Word = None,
+    force_lost: Lost = None,
+    discard_target: Discard = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Undo a migration that was broken off before its commit: the guest is where it was, and nothing is left over.
+
+    With --discard-target also after it, where the target is dead: what the guest has done there is lost.
+    """
     from qemu_esd.model.recovery import Wish
 
-    _recover(word, Wish.BACK, force_lost or [], as_json)
+    _recover(word, Wish.DISCARD if discard_target else Wish.BACK, force_lost or [], as_json, yes)
 
 
-def _recover(word: str | None, wish: Wish, lost: list[str], as_json: bool) -> MigrationView:
+def _recover(word: str | None, wish: Wish, lost: list[str], as_json: bool, yes: bool) -> MigrationView:
     from qemu_esd import api
     from qemu_esd.cli.render_outcome import recovered
     from qemu_esd.cli.render_progress import Event, display_for, tell
@@ -54,8 +73,11 @@ def _recover(word: str | None, wish: Wish, lost: list[str], as_json: bool) -> Mi
     def hear(event: Event) -> None:
         tell(display, event, story.plan)
 
+    async def agree(loss: Loss) -> bool:
+        return await _agree(story.plan, loss, yes, as_json)
+
     try:
-        told = run(api.recover(story, wish, hear, lost))
+        told = run(api.recover(story, wish, hear, lost, agree))
     except asyncio.CancelledError:
         raise UnfinishedError("stopped; nothing is lost", hint="see how far it is: qemu-esd status") from None
     finally:
@@ -63,5 +85,18 @@ def _recover(word: str | None, wish: Wish, lost: list[str], as_json: bool) -> Mi
     if as_json:
         render.show_json(dataclasses.asdict(told))
     else:
-        render.show(recovered(told))
+        render.show(recovered(told, story.plan))
     return told
+
+
+async def _agree(plan: Plan, loss: Loss, yes: bool, as_json: bool) -> bool:
+    """Say loudly what is given up. Without somebody to ask, --yes is the answer."""
+    from qemu_esd.cli import asking
+    from qemu_esd.cli.render_outcome import losses
+
+    render.note(losses(plan, loss))
+    if yes:
+        return True
+    if as_json or not asking.somebody_is_there():
+        raise RefusedError("nobody is there to be asked, and nothing was changed", hint="if that is meant, add: --yes")
+    return await asking.answered_yes(f"Give that up, and start {plan.vm} on {plan.source.host}? [y/N] ")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qemu_esd.cli.render import plain_table, printable, whole_line
+from qemu_esd.cli.render import plain_table, printable, warning, whole_line
+from qemu_esd.model.plan import Plan
 from qemu_esd.model.record import State
+from qemu_esd.phases.discard import DiskLoss, Loss
 from qemu_esd.units import human_bytes, human_seconds
 from qemu_esd.view import DiskView, MigrationView
 
@@ -34,12 +36,45 @@ def outcome(moved: MigrationView, figures: Mapping[str, float], *, goes_on: bool
     return Group(headline, "", timeline(shown), "", disk_table(moved.disks), "", whole_line(next_step(moved, goes_on)))
 
 
-def recovered(moved: MigrationView) -> RenderableType:
-    """What became of a migration that was broken off."""
+def recovered(moved: MigrationView, plan: Plan) -> RenderableType:
+    """What became of a migration that was broken off, or whose target was given up."""
+    if moved.state in (State.DISCARDING, State.DISCARDED):
+        return Group(*(whole_line(line) for line in _discarded(moved, plan)))
     if not moved.committed:
         return whole_line(f"{printable(moved.vm)} is on {moved.source} as before, and nothing is left over.")
     headline = Text.assemble((printable(moved.vm), "bold"), f" runs on {moved.target}, and was on {moved.source}")
     return Group(headline, "", disk_table(moved.disks), "", whole_line(next_step(moved, goes_on=False)))
+
+
+def _discarded(moved: MigrationView, plan: Plan) -> Iterator[str]:
+    vm = printable(moved.vm)
+    if plan.guest.ours:
+        yield f"{vm} runs on {moved.source}, started from its disks as of the switchover."
+    else:
+        yield f"The disks of {vm} on {moved.source} have their names again, as of the switchover. Start it as before:"
+        yield f"  {shlex.join(plan.guest.process.argv)}"
+    if moved.state == State.DISCARDING:
+        yield f"{moved.target} has not been told; when it is back: qemu-esd resume {moved.id}"
+    else:
+        yield f"{moved.target} has put its disks aside; to delete them: qemu-esd release {shlex.quote(moved.vm)}"
+
+
+def losses(plan: Plan, loss: Loss) -> RenderableType:
+    """What `rollback --discard-target` gives up, loudly."""
+    since = f" since {loss.since}" if loss.since else ""
+    head = warning(
+        f"what {printable(plan.vm)} has done on {plan.target.host}{since} is given up: its memory, and of its disks"
+    )
+    return Group(head, *(whole_line(f"  {_lost(disk, plan)}") for disk in loss.disks))
+
+
+def _lost(disk: DiskLoss, plan: Plan) -> str:
+    if disk.stays:
+        return f"{disk.disk}: nothing, all its writes are on {plan.source.host}"
+    if disk.bytes is None:
+        return f"{disk.disk}: all it has written; {plan.target.host} cannot be asked how much that is"
+    read = ", with what it has only read" if disk.copies else ""
+    return f"{disk.disk}: at most {human_bytes(disk.bytes)}{read}"
 
 
 def timeline(figures: Mapping[str, float]) -> Table:

@@ -66,6 +66,8 @@ def line_of(event: State | Measured, plan: Plan) -> str | None:
             return f"settled: {plan.vm} does not need {source} any more"
         case State.ROLLED_BACK:
             return f"rolled back: {plan.vm} runs on {source} as before"
+        case State.DISCARDING:
+            return f"giving up what {plan.vm} has on {target}: it starts on {source} again"
         case Measured("prepared", ms):
             return f"prepared after {human_seconds(ms / 1000)}"
         case Measured("precopy", ms):

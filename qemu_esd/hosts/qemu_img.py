@@ -25,6 +25,13 @@ async def virtual_size(host: Host, path: str, format: str) -> int:
     return int((await info(host, path, format))["virtual-size"])
 
 
+async def data_bytes(host: Host, path: str) -> int:
+    """Bytes of data in a qcow2 itself, in whole clusters, whatever it is over (nothing is locked or written)."""
+    node = {"driver": "qcow2", "backing": None, "file": {"driver": "file", "filename": path}}
+    done = await run(host, ("qemu-img", "map", "-U", "--output=json", f"json:{json.dumps(node)}"))
+    return sum(int(row["length"]) for row in json.loads(done.stdout) if row["data"])
+
+
 async def info(host: Host, path: str, format: str) -> dict[str, Any]:
     """`qemu-img info` of an image that may be in use (nothing is locked or written)."""
     done = await run(host, ("qemu-img", "info", "-U", "--output=json", "-f", format, path))

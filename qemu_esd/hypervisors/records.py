@@ -19,6 +19,20 @@ async def write_guest(host: Host, paths: HostPaths, record: GuestRecord) -> None
     await files.write(host, paths.guest_record(record.name), codec.dump(record).encode())
 
 
+async def former(host: Host, paths: HostPaths, migration: str) -> GuestRecord | None:
+    """The guest's record on this host from before that migration took it away."""
+    data = await files.read(host, _former(paths, migration))
+    return None if data is None else codec.load(data, GuestRecord)
+
+
+async def write_former(host: Host, paths: HostPaths, migration: str, record: GuestRecord) -> None:
+    await files.write(host, _former(paths, migration), codec.dump(record).encode())
+
+
+def _former(paths: HostPaths, migration: str) -> str:
+    return f"{paths.link_state(migration)}/guest.json"
+
+
 async def link(host: Host, paths: HostPaths, migration: str) -> LinkRecord | None:
     """The source's end of a migration, if it is still there."""
     data = await files.read(host, f"{paths.link_state(migration)}/link.json")

@@ -42,7 +42,8 @@ class Story:
     @property
     def is_broken_off(self) -> bool:
         """It is neither where it was to go nor back, if nobody works on it."""
-        return self.state in (State.PLANNED, State.PREPARING, State.SWITCHING, State.COMMITTED, State.RUNNING)
+        undecided = (State.PLANNED, State.PREPARING, State.SWITCHING, State.COMMITTED, State.RUNNING)
+        return self.state in (*undecided, State.DISCARDING)
 
 
 def tell(entries: tuple[Entry, ...]) -> Story:

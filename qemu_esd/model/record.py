@@ -25,11 +25,19 @@ class State(StrEnum):
     SETTLED = "settled"
     RELEASED = "released"
     ROLLED_BACK = "rolled-back"
+    DISCARDING = "discarding"
+    DISCARDED = "discarded"
 
     @property
     def committed(self) -> bool:
-        """True from the point of no return on."""
-        return self not in (State.PLANNED, State.PREPARING, State.SWITCHING, State.ROLLED_BACK)
+        """True from the point of no return on, unless the operator has given up what the target had."""
+        before = (State.PLANNED, State.PREPARING, State.SWITCHING)
+        return self not in (*before, State.ROLLED_BACK, State.DISCARDING, State.DISCARDED)
+
+    @property
+    def leaves_source_whole(self) -> bool:
+        """Committed, and the source still keeps its images as they were at the switchover."""
+        return self in (State.COMMITTED, State.RUNNING, State.HANDED_OVER, State.SETTLING)
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,11 @@ class Seen:
 
 
 class Wish(StrEnum):
-    """What the user would like: on to the target, or back to the source."""
+    """What the user would like."""
 
-    ON = "on"
-    BACK = "back"
+    ON = "on"  # to the target
+    BACK = "back"  # to the source
+    DISCARD = "discard"  # the same, at the price of what the target has
 
 
 class Verdict(StrEnum):
@@ -52,14 +53,21 @@ class Verdict(StrEnum):
     BACK = "back"  # undo all; the guest is, or becomes, the source's
     ON = "on"  # the guest is, or becomes, the target's
     RESTART = "restart"  # it is the target's, where its QEMU has ended: start it from its disks
+    DISCARD = "discard"  # the target's disks are given up: start it on the source from its own, as of the switchover
     REFUSE = "refuse"  # nobody can tell now, or there are two: change nothing
 
 
 def decide(state: State, seen: Seen, wish: Wish) -> Verdict:
     """The verdict for a migration that got as far as `state`."""
+    if state is State.DISCARDED:
+        return Verdict.REFUSE
+    if state is State.DISCARDING:
+        return _discarding(seen)
     if seen.source is Source.RUNS and seen.target is Target.RAN:
         return Verdict.REFUSE
-    return _after_commit(seen, wish) if state.committed else _before_commit(seen, wish)
+    if not state.committed:
+        return _before_commit(seen, wish)
+    return _discard(state, seen) if wish is Wish.DISCARD else _after_commit(seen, wish)
 
 
 def _before_commit(seen: Seen, wish: Wish) -> Verdict:
@@ -92,5 +100,23 @@ def _after_commit(seen: Seen, wish: Wish) -> Verdict:
             return Verdict.ON
         case Seen(_, Target.GONE):
             return Verdict.RESTART
+        case _:
+            return Verdict.REFUSE
+
+
+def _discard(state: State, seen: Seen) -> Verdict:
+    """Only where nobody has the guest any more, and the source has its disks as they were."""
+    match seen:
+        case Seen(Source.GAVE | Source.GONE, Target.GONE) if state.leaves_source_whole:
+            return Verdict.DISCARD
+        case _:
+            return Verdict.REFUSE
+
+
+def _discarding(seen: Seen) -> Verdict:
+    """It was decided, and whatever command comes next goes on with it: the source may run the guest by now."""
+    match seen:
+        case Seen(Source.RUNS | Source.GAVE | Source.GONE, Target.GONE):
+            return Verdict.DISCARD
         case _:
             return Verdict.REFUSE

@@ -21,7 +21,12 @@ async def write_down(ctx: Context) -> None:
     left = replace(
         record, generation=plan.guest.generation, moved_to=plan.target.host, upstream=(), left_behind=(), argv=()
     )
-    await records.write_guest(await ctx.source(), plan.source.paths, left)
+    source, paths = await ctx.source(), plan.source.paths
+    here = await records.guest(source, paths, plan.vm)
+    if here is not None and here.moved_to is None:
+        # What `rollback --discard-target` goes back to.
+        await records.write_former(source, paths, plan.id, here)
+    await records.write_guest(source, paths, left)
     registry.remember(plan.vm, plan.source.host)
     registry.remember(plan.vm, plan.target.host)
 

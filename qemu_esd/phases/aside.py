@@ -42,6 +42,21 @@ async def mark(host: Host, record: LinkRecord, time: str) -> None:
             await files.rename(host, top.path, aside)
 
 
+async def unmark(host: Host, record: LinkRecord) -> None:
+    """The images get their names back, the newest copy of them being here. Done already, wholly or in part, is fine."""
+    for member in record.members:
+        if top := top_image(member.chain):
+            aside = name_aside(top.path, record.migration)
+            await files.rename(host, aside, top.path)
+            await files.remove(host, tombstone(aside))
+
+
+async def time_of(host: Host, aside: str) -> str | None:
+    """When the image was put aside, by the note beside it; None where there is none yet."""
+    note = await files.read(host, tombstone(aside))
+    return None if note is None else str(json.loads(note)["time"])
+
+
 def tombstone(aside: str) -> str:
     """The note beside an image that was put aside."""
     return f"{aside}.json"
@@ -65,7 +80,7 @@ async def put_aside(host: Host, migration: str) -> None:
     """Nobody reads from here any more: end the path handler, drop the keys. Done already, or in part, is fine."""
     paths = (await facts.look(host)).paths
     record = await records.link(host, paths, migration)
-    await _stop(host, paths, migration)
+    await stop_serving(host, paths, migration)
     if record is None:
         return
     if record.upstream is not None:
@@ -77,7 +92,8 @@ async def put_aside(host: Host, migration: str) -> None:
         await files.rename(host, path, name_aside(path, migration))
 
 
-async def _stop(host: Host, paths: HostPaths, migration: str) -> None:
+async def stop_serving(host: Host, paths: HostPaths, migration: str) -> None:
+    """End the path handler, and drop keys and sockets. Done already is fine."""
     name = places.path_handler_name(migration)
     await service.stop(host, paths.unit(name), name)
     for name in (tls.KEY_FILE, tls.GROUP_FILE):

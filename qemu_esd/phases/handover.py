@@ -66,13 +66,13 @@ async def end_source(ctx: Context) -> None:
     # A path handler that was restarted meanwhile asks the source QEMU again, as it was told when it began.
     await take_images(ctx)
     await _drop_proxies(ctx)
-    await _end_qemu(ctx)
+    await end_qemu(ctx)
     await _put_images_aside(ctx)
     await _clear_source(ctx)
     await links.after_switchover(ctx)
 
 
-async def _end_qemu(ctx: Context) -> None:
+async def end_qemu(ctx: Context) -> None:
     """Gone already is fine. One that has a guest is not the one that gave its guest away."""
     try:
         source = await ctx.source_qemu()

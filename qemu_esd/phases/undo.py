@@ -22,18 +22,29 @@ async def judge(ctx: Context, wish: Wish, lost: Collection[str] = ()) -> tuple[V
 
 
 def _refusal(ctx: Context, state: State, seen: Seen, wish: Wish) -> RefusedError:
-    plan = ctx.plan
+    plan, discards = ctx.plan, wish is Wish.DISCARD or state is State.DISCARDING
+    if state is State.DISCARDED:
+        what = f"migration {plan.id} is over: what {plan.target.host} had of {plan.vm} was given up"
+        return RefusedError(what, hint=f"qemu-esd status {plan.vm}")
     told = (
         f"{plan.vm} was left {state}: on {plan.source.host} {_SOURCE[seen.source]}, "
         f"on {plan.target.host} {_TARGET[seen.target]}"
     )
     for host, silent in ((plan.source.host, seen.source is Source.UNKNOWN), (plan.target.host, _is_silent(seen))):
+        if silent and discards and host == plan.source.host:
+            return RefusedError(f"{told}; nothing was changed", hint=f"see that {host} answers: the guest starts there")
         if silent:
             hint = f"see that {host} answers; if it is dead for good, add: --force-lost {host}"
             return RefusedError(f"{told}; nothing was changed", hint=hint)
     if state.committed and wish is Wish.BACK and seen.source is not Source.RUNS:
         hint = f"qemu-esd resume {plan.id}, then: qemu-esd migrate {plan.vm} {plan.source.host} --policy ..."
         return RefusedError(f"{told}; after the commit there is no way back but another migration", hint=hint)
+    if discards and seen.target is not Target.GONE:
+        hint = f"to bring it back as it is: qemu-esd migrate {plan.vm} {plan.source.host} --policy ..."
+        return RefusedError(f"{told}; nothing of it is given up while it lives", hint=hint)
+    if discards and seen.source is not Source.RUNS:
+        what = f"{told}; {plan.source.host} has nothing to come back to but old data"
+        return RefusedError(what, hint=f"start it where it is: qemu-esd vm start {plan.vm}")
     hint = f"find out which one is right, end the other, then: qemu-esd status {plan.vm}"
     return RefusedError(f"{told}; nothing was changed", hint=hint)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from qemu_esd.model.recovery import Seen, Source, Target, Verdict, Wish, decide
 
 ALL = list(product(State, (Seen(*pair) for pair in product(Source, Target)), Wish))
 DOC = Path(__file__).parents[2] / "docs/recovery.md"
-BEFORE, AFTER = State.SWITCHING, State.COMMITTED
 
 
 @pytest.mark.parametrize(("state", "seen", "wish"), ALL)
@@ -31,8 +31,16 @@ def test_what_must_always_hold(state: State, seen: Seen, wish: Wish) -> None:
         # From its disks only where nobody has its memory.
         assert state.committed
         assert (seen.target, seen.source is Source.RUNS) == (Target.GONE, False)
+    if verdict is Verdict.DISCARD:
+        # Never what somebody may still have, and only from images that are as they were left.
+        assert seen.target is Target.GONE
+        assert seen.source not in (Source.LEAVING, Source.UNKNOWN)
+        assert state is State.DISCARDING or (wish is Wish.DISCARD and state.leaves_source_whole)
     if seen.source is Source.RUNS and seen.target is Target.RAN:
         assert verdict is Verdict.REFUSE
+    if state is State.DISCARDING:
+        # What has been given up is not taken up again: there may be a newer copy.
+        assert verdict in (Verdict.DISCARD, Verdict.REFUSE)
 
 
 @pytest.mark.parametrize(("state", "seen", "wish"), ALL)
@@ -48,20 +56,27 @@ def test_the_page_prints_this_table() -> None:
     assert printed == table(), f"put this between the marks in {DOC.name}:\n{table()}"
 
 
+BOTH = (Wish.ON, Wish.BACK)
+HALVES = (
+    ("Before the commit:", State.SWITCHING, BOTH),
+    ("After the commit:", State.COMMITTED, BOTH),
+    ("After the commit, `rollback --discard-target`:", State.COMMITTED, (Wish.DISCARD,)),
+    ("From then on (`discarding`), any of them:", State.DISCARDING, tuple(Wish)),
+)
+
+
 def table() -> str:
-    """Both halves as Markdown: rows by the source, columns by the target, cells by `resume` / `rollback`."""
-    return "\n".join(
-        f"{title}\n\n{_half(state)}" for title, state in (("Before the commit:", BEFORE), ("After the commit:", AFTER))
-    )
+    """All of it as Markdown: rows by the source, columns by the target, cells by what is wished."""
+    return "\n".join(f"{title}\n\n{_half(state, wishes)}" for title, state, wishes in HALVES)
 
 
-def _half(state: State) -> str:
+def _half(state: State, wishes: Iterable[Wish]) -> str:
     head = ["source \\ target", *Target]
-    rows = [[source.value, *(_cell(state, Seen(source, target)) for target in Target)] for source in Source]
+    rows = [[source.value, *(_cell(state, Seen(source, target), wishes) for target in Target)] for source in Source]
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cell(state: State, seen: Seen) -> str:
-    on, back = (decide(state, seen, wish) for wish in Wish)
-    return on.value if on is back else f"{on.value} / {back.value}"
+def _cell(state: State, seen: Seen, wishes: Iterable[Wish]) -> str:
+    """The verdict once where it is one."""
+    return " / ".join(dict.fromkeys(decide(state, seen, wish) for wish in wishes))
