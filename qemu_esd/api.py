@@ -185,6 +185,8 @@ def broken_off(word: str | None) -> store.Story:
     if len(stories) == 1:
         return stories[0]
     if not stories:
+        for damage in store.damaged():
+            raise damage
         raise RefusedError("no migration that was begun here was broken off", hint="see: qemu-esd status")
     several = ", ".join(f"{story.plan.id} ({story.plan.vm}, {story.state})" for story in stories)
     raise UsageError(f"several migrations were broken off: {several}", hint="name one of them")

@@ -17,6 +17,7 @@ from qemu_esd.hosts import facts
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import processes, records
 from qemu_esd.journal import registry, store
+from qemu_esd.journal.lines import DamagedJournalError
 from qemu_esd.model.record import GuestRecord, State
 from qemu_esd.phases.context import Monitors
 from qemu_esd.phases.station import observe_station
@@ -107,7 +108,10 @@ def _told(error: EsdError) -> str:
 
 def _with_journal(seen: GuestView) -> GuestView:
     """What this controller knows besides: a migration under way or broken off, and whether its data moves on."""
-    story = store.newest_of(seen.vm)
+    try:
+        story = store.newest_of(seen.vm)
+    except DamagedJournalError as error:
+        return replace(seen, problem=seen.problem or _told(error))
     if story is not None and store.at_work(story.plan.id):
         return replace(seen, state=story.state)
     # What is given up must not be started, whatever else may be said of it.

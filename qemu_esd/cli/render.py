@@ -92,7 +92,16 @@ def warning(text: str) -> Text:
 
 def error_text(error: EsdError) -> Text:
     """What failed, where, and what to do."""
-    text = Text.assemble(("error: ", "bold red"), printable(str(error)))
+    return _told(Text("error: ", "bold red"), error)
+
+
+def warning_text(error: EsdError) -> Text:
+    """The same of what did not keep the command from its end."""
+    return _told(Text("warning: ", "bold yellow"), error)
+
+
+def _told(text: Text, error: EsdError) -> Text:
+    text.append_text(Text(printable(str(error)), ""))
     if error.hint:
         text.append_text(hint_text(error.hint))
     return text

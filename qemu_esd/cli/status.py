@@ -18,8 +18,11 @@ def status(
     """Where guests run; per disk: policy, bytes here and on the source; link and background move."""
     from qemu_esd import api
     from qemu_esd.cli.render_status import guest_picture
+    from qemu_esd.journal import store
 
     guests = run(api.look_at_guests(vm))
+    for damage in store.damaged():
+        render.note(render.warning_text(damage))
     if as_json:
         render.show_json({"vms": [dataclasses.asdict(guest) for guest in guests]})
         return

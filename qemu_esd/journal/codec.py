@@ -42,7 +42,7 @@ def load(text: str | bytes, kind: type[T]) -> T:
     """The record in `text`; raises RecordError."""
     try:
         return _CONVERTER.structure(json.loads(text), kind)
-    except (ValueError, TypeError, KeyError, AttributeError, BaseValidationError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, BaseValidationError) as error:
         raise RecordError(f"cannot read a {_name(kind)}: {error}") from error
 
 

@@ -6,19 +6,18 @@ A line is on the disk before the act that it announces. A torn last line was nev
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import platformdirs
 
-from qemu_esd.errors import EsdError, RefusedError
-from qemu_esd.journal import codec
+from qemu_esd.errors import RefusedError
+from qemu_esd.journal import codec, lines
+from qemu_esd.journal.lines import DamagedJournalError, JournalError, NotBegunError
 from qemu_esd.model.plan import Plan
 from qemu_esd.model.record import Entered, Entry, Held, Planned, Released, State
 from qemu_esd.model.resource import Resource
@@ -52,7 +51,7 @@ def tell(entries: tuple[Entry, ...]) -> Story:
         case (Planned(plan), *_):
             pass
         case _:
-            raise codec.RecordError("there is no plan in this journal: its migration was never begun")
+            raise codec.RecordError("there is no plan at its beginning")
     state, held = State.PLANNED, list[Resource]()
     for entry in entries:
         match entry:
@@ -66,10 +65,6 @@ def tell(entries: tuple[Entry, ...]) -> Story:
             case Released(resource) if resource in held:
                 held.remove(resource)
     return Story(plan, state, tuple(held), entries)
-
-
-class JournalError(EsdError):
-    """The controller's disk does not take what must be written down before it is done."""
 
 
 def _write_whole(descriptor: int, data: bytes) -> None:
@@ -86,10 +81,9 @@ class Journal:
 
     def append(self, entry: Entry) -> None:
         """Write one line and force it to the disk. Raises JournalError: then the line counts as never written."""
-        line = {"time": time.time(), "entry": json.loads(codec.dump(entry, Entry))}
         descriptor, size = self._stream.fileno(), os.fstat(self._stream.fileno()).st_size
         try:
-            _write_whole(descriptor, f"{json.dumps(line)}\n".encode())
+            _write_whole(descriptor, lines.write(entry))
             os.fsync(descriptor)
         except OSError as error:
             # A part of a line would spoil the next one.
@@ -106,7 +100,10 @@ class Journal:
 
 def _folder() -> Path:
     folder = home() / "migrations"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(f"{folder} cannot be made: {error.strerror}", hint="see that you may write there") from error
     return folder
 
 
@@ -131,7 +128,7 @@ def reopen(id: str) -> Iterator[Journal]:
     if not path.exists():
         raise RefusedError(f"there is no migration {id}", hint="list them with: qemu-esd status")
     with _locked(path, id) as stream:
-        entries, whole = _parse(path.read_bytes())
+        entries, whole = lines.read(path)
         # What follows the last whole line was torn by a crash: cut it, so that the next line starts clean.
         os.truncate(path, whole)
         yield Journal(stream, entries)
@@ -139,7 +136,11 @@ def reopen(id: str) -> Iterator[Journal]:
 
 @contextmanager
 def _locked(path: Path, id: str) -> Iterator[TextIO]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        hint = f"see that you may write below {home()}"
+        raise JournalError(f"the journal {path} cannot be opened: {error.strerror}", hint=hint) from error
     with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,13 +161,21 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read(id: str) -> Story:
-    """What the journal of `id` tells now, without a lock."""
-    return tell(_parse(path_of(id).read_bytes())[0])
+    """What the journal of `id` tells now, without a lock. Raises DamagedJournalError, FileNotFoundError."""
+    path = path_of(id)
+    entries, _ = lines.read(path)
+    if not entries:
+        what = f"the journal {path} is empty: its migration was never begun"
+        raise NotBegunError(what, hint=f"nothing was touched: rm {path}")
+    try:
+        return tell(entries)
+    except codec.RecordError as error:
+        raise lines.damage(path, error.what) from error
 
 
 def all_ids() -> tuple[str, ...]:
     """The migrations that have a journal here, oldest first."""
-    paths = sorted(_folder().glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    paths = sorted(_folder().glob("*.jsonl"), key=lambda path: path.lstat().st_mtime_ns)
     return tuple(path.stem for path in paths)
 
 
@@ -184,7 +193,7 @@ def unfinished() -> tuple[Story, ...]:
     """The migrations begun here that were broken off, oldest first: nobody works on them, and they are undecided."""
     found = []
     for id in all_ids():
-        with suppress(codec.RecordError, FileNotFoundError):
+        with suppress(DamagedJournalError, FileNotFoundError):
             story = read(id)
             if story.is_broken_off and not at_work(id):
                 found.append(story)
@@ -192,13 +201,41 @@ def unfinished() -> tuple[Story, ...]:
 
 
 def newest_of(vm: str) -> Story | None:
-    """The latest migration of a guest that was begun here. A journal that cannot be read is nobody's."""
+    """The latest migration of a guest that was begun here. One that cannot be read is nobody's if its plan cannot.
+
+    Raises DamagedJournalError for one that is this guest's.
+    """
     for id in reversed(all_ids()):
-        with suppress(codec.RecordError, FileNotFoundError):
+        try:
             story = read(id)
-            if story.plan.vm == vm:
-                return story
+        except FileNotFoundError:
+            continue
+        except DamagedJournalError:
+            if _owner(id) == vm:
+                raise
+            continue
+        if story.plan.vm == vm:
+            return story
     return None
+
+
+def damaged() -> tuple[DamagedJournalError, ...]:
+    """What is wrong with the journals here that cannot be read. One that a crash left before its first line is fine."""
+    found = []
+    for id in all_ids():
+        try:
+            read(id)
+        except (FileNotFoundError, NotBegunError):
+            continue
+        except DamagedJournalError as error:
+            found.append(error)
+    return tuple(found)
+
+
+def _owner(id: str) -> str | None:
+    """The guest that a damaged journal tells of, if its first line can still be read."""
+    first = lines.read_first(path_of(id))
+    return first.plan.vm if isinstance(first, Planned) else None
 
 
 def at_work(id: str) -> bool:
@@ -211,19 +248,3 @@ def at_work(id: str) -> bool:
     except BlockingIOError:
         return True
     return False
-
-
-def _parse(data: bytes) -> tuple[tuple[Entry, ...], int]:
-    """The whole lines of a journal, and how many bytes they take."""
-    whole = data.rfind(b"\n") + 1
-    lines = data[:whole].splitlines()
-    return tuple(_entry(line) for line in lines), whole
-
-
-def _entry(line: bytes) -> Entry:
-    try:
-        document: dict[str, Any] = json.loads(line)
-        body = json.dumps(document["entry"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise codec.RecordError(f"a line of the journal is damaged: {error}") from error
-    return codec.load(body, Entry)  # type: ignore[arg-type]

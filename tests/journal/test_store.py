@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from qemu_esd.errors import RefusedError
 from qemu_esd.journal import store
 from qemu_esd.journal.codec import RecordError
+from qemu_esd.journal.lines import DamagedJournalError
 from qemu_esd.model.record import Entered, Entry, Held, Measured, Planned, Released, State
 from qemu_esd.model.resource import File, Folder, Unit
 from tests.support.samples import plan
@@ -177,8 +178,9 @@ def test_wherever_a_crash_cuts_the_whole_lines_before_it_count() -> None:
 def test_a_crash_before_the_first_line_leaves_a_journal_that_says_so(rest: bytes) -> None:
     write()
     store.path_of(PLAN.id).write_bytes(rest)
-    with pytest.raises(RecordError, match="no plan"):
+    with pytest.raises(DamagedJournalError, match="never begun"):
         store.read(PLAN.id)
+    assert store.damaged() == ()
     with store.reopen(PLAN.id) as journal:
         with pytest.raises(RecordError, match="no plan"):
             _ = journal.story
@@ -194,9 +196,9 @@ def test_a_damaged_line_in_the_middle_is_refused(line: bytes) -> None:
     whole = write(Held(FOLDER))
     damaged = whole + line + whole.splitlines(keepends=True)[-1]
     store.path_of(PLAN.id).write_bytes(damaged)
-    with pytest.raises(RecordError):
+    with pytest.raises(DamagedJournalError, match="line 3: "):
         store.read(PLAN.id)
-    with pytest.raises(RecordError):
+    with pytest.raises(DamagedJournalError):
         with store.reopen(PLAN.id):
             pass
     assert store.path_of(PLAN.id).read_bytes() == damaged
@@ -259,13 +261,26 @@ def test_the_newest_migration_of_a_guest() -> None:
     assert store.newest_of("third") is None
 
 
-def test_a_journal_that_cannot_be_read_is_nobodys() -> None:
+def test_a_journal_whose_plan_cannot_be_read_is_nobodys() -> None:
     begin("a", "one", 1)
     begin("b", "one", 2)
     store.path_of("b").write_bytes(b"rubbish\n")
     newest = store.newest_of("one")
     assert newest is not None
     assert newest.plan.id == "a"
+    assert len(store.damaged()) == 1
+
+
+def test_a_damaged_journal_is_that_of_the_guest_in_its_plan() -> None:
+    begin("a", "one", 1)
+    begin("b", "one", 2)
+    begin("c", "other", 3)
+    store.path_of("b").write_bytes(store.path_of("b").read_bytes() + b"rubbish\n")
+    os.utime(store.path_of("b"), (2, 2))
+    with pytest.raises(DamagedJournalError, match=r"b\.jsonl cannot be read: line 2: "):
+        store.newest_of("one")
+    assert store.newest_of("other") == store.read("c")
+    assert [story.plan.id for story in store.unfinished()] == ["a", "c"]
 
 
 def test_without_a_word_from_the_user_the_folder_is_that_of_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
