@@ -78,6 +78,7 @@ class Journal:
     def __init__(self, stream: TextIO, entries: tuple[Entry, ...]) -> None:
         self._stream = stream
         self._entries = list(entries)
+        self._former = max((path.lstat().st_mtime_ns for path in _folder().glob("*.jsonl")), default=0)
 
     def append(self, entry: Entry) -> None:
         """Write one line and force it to the disk. Raises JournalError: then the line counts as never written."""
@@ -91,6 +92,13 @@ class Journal:
             hint = f"make room for {home()}, then: qemu-esd status"
             raise JournalError(f"the journal cannot be written: {error.strerror}", hint=hint) from error
         self._entries.append(entry)
+        self._stay_newest()
+
+    def _stay_newest(self) -> None:
+        """Journals are in the order of their last change: also where the clock was set back since another's."""
+        descriptor = self._stream.fileno()
+        if os.fstat(descriptor).st_mtime_ns <= self._former:
+            os.utime(descriptor, ns=(self._former + 1, self._former + 1))
 
     @property
     def story(self) -> Story:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,18 @@ def test_the_newest_migration_of_a_guest() -> None:
     assert newest is not None
     assert newest.plan.id == "b"
     assert store.newest_of("third") is None
+
+
+def test_the_order_does_not_depend_on_the_clock() -> None:
+    """It was set back between two migrations, by an hour: the later one counts, and it alone was broken off."""
+    begin("a", "one", round(time.time()) + 3600)
+    for id in ("b", "c"):
+        with store.begin(plan(id, "one")) as journal:
+            journal.append(Entered(State.PREPARING))
+    assert store.all_ids() == ("a", "b", "c")
+    with store.reopen("b") as journal:
+        journal.append(Entered(State.ROLLED_BACK))
+    assert store.all_ids() == ("a", "c", "b")
 
 
 def test_a_journal_whose_plan_cannot_be_read_is_nobodys() -> None:
