@@ -11,6 +11,7 @@ import pytest
 
 from images.pattern import MIB
 from qemu_esd.journal import store
+from qemu_esd.model.record import State
 from tests.faults import report
 from tests.integration.support.commands import Said, end, say, say_and_die, start
 from tests.integration.support.drives import Drive
@@ -72,6 +73,35 @@ async def migrate(guest: Guest, fleet: Fleet, record: int) -> Said:
     command = "resume, killed, resume (0)" if story.state.committed else "rollback, killed, rollback (0) or resume (1)"
     report.note(report.Line("SIGKILL controller", f"after record {record}: {what}", "-9", command, guest.machine.name))
     return said
+
+
+UNWRITTEN = [
+    (State.COMMITTED, "resume"),
+    (State.COMMITTED, "rollback"),
+    (State.RUNNING, "resume"),
+    (State.HANDED_OVER, "resume"),
+]
+
+
+@pytest.mark.parametrize(("state", "command"), UNWRITTEN if STEP == 1 else UNWRITTEN[1:3])
+async def test_killed_before_a_state_is_written(fleet: Fleet, state: State, command: str) -> None:
+    """It is reached, and nobody knows: the answer to `cont` may never have come. The QEMUs are asked, and tell."""
+    guest = await fleet.boot(*DRIVES)
+    said = await say_and_die(state, "migrate", guest.name, "hostB", "--from", "hostA", "--policy", "on-demand")
+    assert (said.status, the_story(guest).state is state) == (KILLED, False), said
+    ran = await running_on(fleet.machines, guest.name)
+    assert ran == ([] if state is State.COMMITTED else ["hostB"])
+    told = await say(command, guest.name)
+    assert told.status == 0, told
+    if command == "resume":
+        guest.arrived(fleet.b)
+    assert await running_on(fleet.machines, guest.name) == [guest.machine.name]
+    await guest.is_well()
+    await guest.pause()
+    await guest.recheck()
+    what = f"before {state} is written"
+    report.note(report.Line("SIGKILL controller", what, "-9", f"{command} (0)", guest.machine.name))
+    await fleet.finish(guest, settle=command == "resume")
 
 
 async def test_killed_while_memory_moves(fleet: Fleet) -> None:

@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from qemu_esd.model.record import State
+
 END_SECONDS = 180.0
 
 
@@ -44,6 +46,9 @@ async def say(*words: str) -> Said:
     return await end(await start(*words))
 
 
-async def say_and_die(record: int, *words: str) -> Said:
-    """The same, killed right after that record of its journal; its last line on stderr is the record."""
+async def say_and_die(record: int | State, *words: str) -> Said:
+    """The same, killed right after that record of its journal, or before that state is written into it.
+
+    Its last line on stderr is the record.
+    """
     return await end(await start(str(record), *words, module="tests.faults.mortal"))
