@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from qemu_esd.errors import EsdError
 from qemu_esd.graph import names
@@ -16,7 +17,7 @@ from qemu_esd.model.record import DiskRecord, GuestRecord, Measured, State
 from qemu_esd.nbd import Residency
 from qemu_esd.phases import links, windows
 from qemu_esd.phases.station import Station
-from qemu_esd.qmp import jobs, machine
+from qemu_esd.qmp import blockdev, jobs, machine
 
 # A map of scattered data is a question to the source per piece.
 RESIDENCY_SECONDS = 20.0
@@ -71,6 +72,7 @@ class GuestView:
     `run_state` is QEMU's word; `link` is "none", "up" or "down", the latter for `link_down_s` seconds, if its watch has
     noticed; `job` is set while data is being moved; `upstream` are the hosts it still reads from, `left_behind` those
     that keep their member aside; `problem` is what is wrong.
+    `io_errors` are the disks that have stopped it, each with QEMU's word for why: "nospace", or "failed".
     """
 
     id: str | None
@@ -92,6 +94,7 @@ class GuestView:
     left_behind: tuple[str, ...] = ()
     problem: str | None = None
     link_down_s: int | None = None
+    io_errors: Mapping[str, str] = field(default_factory=dict)
 
 
 async def of_station(station: Station) -> GuestView:
@@ -117,7 +120,14 @@ async def of_station(station: Station) -> GuestView:
         upstream=tuple(one.host for one in record.upstream),
         left_behind=tuple(one.host for one in record.left_behind),
         link_down_s=link_down_s,
+        io_errors=await _io_errors(station),
     )
+
+
+async def _io_errors(station: Station) -> dict[str, str]:
+    told = await blockdev.io_errors(station.qemu)
+    disks = [(disk.id, told.get(disk.qdev) or told.get(disk.qdev.rsplit("/", 1)[-1])) for disk in station.guest.disks]
+    return {id: status for id, status in disks if status}
 
 
 def of_absent(vm: str, host: str, state: str, problem: str | None) -> GuestView:

@@ -62,15 +62,24 @@ def _remarks(guest: GuestView) -> Iterator[str]:
         yield f"still needs {', '.join(guest.upstream)}; to end that: qemu-esd settle {vm}"
     if guest.left_behind:
         yield f"put aside on {', '.join(guest.left_behind)}: its former images; to delete them: qemu-esd release {vm}"
-    if guest.link == "down":
+    for disk, why in guest.io_errors.items():
+        yield f"{printable(disk)} has stopped it: {_io_error(guest, why)}"
+    if guest.link == "down" and "nospace" not in guest.io_errors.values():
         yield _waits(guest)
     elif guest.run_state in ("paused", "io-error"):
         yield f"to let it run: qemu-esd vm cont {vm}"
 
 
+def _io_error(guest: GuestView, why: str) -> str:
+    if why == "nospace":
+        return f"no space is left for it on {guest.host}; make room there"
+    places = ", or of what is still on ".join((f"its image on {guest.host}", *guest.upstream[:1]))
+    return f"a read or write of {places} has failed"
+
+
 def _waits(guest: GuestView) -> str:
     if guest.run_state == "io-error":
-        return "a read that only its source can answer has stopped it; it goes on by itself when the link is back"
+        return "it goes on by itself when the link is back"
     return "its reads of what is not here yet wait for the link"
 
 

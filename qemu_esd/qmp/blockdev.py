@@ -58,6 +58,12 @@ async def under(session: Session, qdev: str) -> str:
     raise QemuError("query-block", f"there is no block device {qdev}", host=session.host)
 
 
+async def io_errors(session: Session) -> dict[str, str]:
+    """Devices (by QOM path, or id) that have stopped the guest since it was last told to run: "nospace" or "failed"."""
+    rows = [(row["qdev"], row.get("io-status", "ok")) for row in await devices(session) if row.get("qdev")]
+    return {device: status for device, status in rows if status != "ok"}
+
+
 async def snapshot(session: Session, node: str, overlay: str) -> None:
     """Put the node `overlay` above `node` for all its users (`blockdev-snapshot`)."""
     await session.execute("blockdev-snapshot", node=node, overlay=overlay)

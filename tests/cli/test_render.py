@@ -114,12 +114,21 @@ def test_a_status_of_what_is_not_known() -> None:
     )
     assert drawn(render_status.guest_picture(cut)) == (
         "vm  b  handed over, from a, link down for 43.0 s, io-error\n"
-        "  a read that only its source can answer has stopped it; it goes on by itself when the link is back"
+        "  it goes on by itself when the link is back"
     )
     running = replace(cut, run_state="running", link_down_s=None)
     assert drawn(render_status.guest_picture(running)) == (
         "vm  b  handed over, from a, link down\n  its reads of what is not here yet wait for the link"
     )
+
+
+def test_a_status_says_what_has_stopped_the_guest() -> None:
+    full = replace(GUEST, disks=(), upstream=(), run_state="io-error", io_errors={"vda": "nospace"})
+    words = "  vda has stopped it: no space is left for it on b; make room there\n"
+    assert words in drawn(render_status.guest_picture(full))
+    failed = replace(full, upstream=("a",), io_errors={"vda": "failed"})
+    words = "  vda has stopped it: a read or write of its image on b, or of what is still on a has failed\n"
+    assert words in drawn(render_status.guest_picture(failed))
 
 
 def test_a_plan() -> None:
