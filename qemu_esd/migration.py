@@ -116,8 +116,7 @@ async def finish(ctx: Context, station: Station) -> Station:
     moved = [disk for disk in station.linked() if disk.handler is Handler.BACKGROUND]
     if moved:
         ctx.enter(State.SETTLING)
-    for disk in moved:
-        station = await settle.settle_disk(station, disk, on_bytes)
+    station = await settle.settle_disks(station, moved, on_bytes)
     if all(disk.handler is Handler.MISS for disk in station.linked()):
         station = await settle.settle(station, on_bytes)
         ctx.enter(State.SETTLED)

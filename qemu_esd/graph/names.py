@@ -58,6 +58,16 @@ def image(suid: str) -> str:
     return node(suid, "img")
 
 
+def held(suid: str) -> str:
+    """In a path handler: what is right below `image`, the format node of the image."""
+    return node(suid, "hold")
+
+
+def bad(suid: str) -> str:
+    """In a path handler, with one more digit: the node that lets no read come to sectors that cannot be read."""
+    return node(suid, "bad")
+
+
 def proxy(suid: str) -> str:
     """In a path handler: the NBD client of the source QEMU."""
     return node(suid, "up")

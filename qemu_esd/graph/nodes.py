@@ -71,6 +71,15 @@ def fenced(name: str, layers: Chain, *, read_only: bool) -> tuple[Node, ...]:
     return (*reversed(below), {**top, "read-only": read_only})
 
 
+def nested(layers: tuple[Image, ...]) -> Node:
+    """The same chain in one piece, for a program that opens it beside the path handler."""
+    node: Node | None = None
+    for image in reversed(layers):
+        node = {"driver": image.format, "file": file_node(image)} | ({} if image.format == "raw" else {"backing": node})
+    assert node is not None
+    return node
+
+
 def _layer(name: str, layers: Chain, depth: int) -> Node:
     layer, own = layers[depth], _layer_name(name, depth)
     if isinstance(layer, Link):

@@ -1,7 +1,7 @@
 """The command lines and nodes of a path handler (qemu-storage-daemon) in its two stages.
 
 proxy   target ──TLS──▶ export ▶ served (raw) ▶ NBD client ──unix──▶ source QEMU
-image   target ──TLS──▶ export ▶ served (raw) ▶ image, fenced
+image   target ──TLS──▶ export ▶ served (raw) [▶ what lets nobody read bad sectors] ▶ quorum of one ▶ image, fenced
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from qemu_esd.graph import names, nodes
-from qemu_esd.model.disk import Endpoint, Link, PlainTcp, TlsTcp, UnixPath, link_of
+from qemu_esd.graph import bad_sectors, names, nodes
+from qemu_esd.model.disk import Chain, Endpoint, Link, PlainTcp, TlsTcp, UnixPath, link_of
 from qemu_esd.model.record import LinkMember
 
 Node = dict[str, Any]
@@ -34,19 +34,33 @@ def proxy(member: LinkMember, source_socket: str) -> Node:
 
 def taken(member: LinkMember) -> tuple[Node, ...]:
     """The device's chain as the path handler opens it after the switchover, bottom first."""
-    return nodes.fenced(names.image(member.suid), member.chain, read_only=not member.writable)
+    if member.writable:
+        return nodes.fenced(names.image(member.suid), member.chain, read_only=False)
+    return bad_sectors.held(member)
 
 
-def proxy_argv(members: Iterable[LinkMember], listen: Endpoint, monitor: str, source_socket: str) -> tuple[str, ...]:
-    """The path handler before the switchover: it asks the source QEMU."""
-    rows = [(member, (proxy(member, source_socket),), names.proxy(member.suid)) for member in members]
-    return _argv(rows, listen, monitor)
+def proxy_argv(
+    members: Iterable[tuple[LinkMember, Chain]], listen: Endpoint, monitor: str, source_socket: str
+) -> tuple[str, ...]:
+    """The path handler before the switchover: it asks the source QEMU.
+
+    Each member with its chain as it will be when its image has been put aside.
+    """
+    both = tuple(members)
+    rows = [(member, (proxy(member, source_socket),), names.proxy(member.suid)) for member, _ in both]
+    return bad_sectors.watched(both, _errors(monitor), _argv(rows, listen, monitor))
 
 
 def image_argv(members: Iterable[LinkMember], listen: Endpoint, monitor: str) -> tuple[str, ...]:
     """The path handler after the handover: it holds the images itself. This is what a restart runs."""
     rows = [(member, taken(member), names.image(member.suid)) for member in members]
-    return _argv(rows, listen, monitor)
+    both = [(member, member.chain) for member, _, _ in rows]
+    return bad_sectors.watched(both, _errors(monitor), _argv(rows, listen, monitor))
+
+
+def _errors(monitor: str) -> str:
+    """A monitor of its own for whoever listens to errors: one serves one client at a time."""
+    return f"{monitor}-errors"
 
 
 # QEMU below 8.1 leaves Nagle's algorithm on: with TLS most answers then wait 40 ms for a delayed ACK. A socket
@@ -70,8 +84,8 @@ exec { $argv[0] } @argv or die "$argv[0]: $!\n";
 
 def _argv(rows: Sequence[tuple[LinkMember, tuple[Node, ...], str]], listen: Endpoint, monitor: str) -> tuple[str, ...]:
     words = [*_launcher(listen), "qemu-storage-daemon"]
-    socket = f"socket,id=control,path={_option(monitor)},server=on,wait=off"
-    words += ["--chardev", socket, "--monitor", "chardev=control"]
+    for id, path in (("control", monitor), ("errors", _errors(monitor))):
+        words += ["--chardev", f"socket,id={id},path={_option(path)},server=on,wait=off", "--monitor", f"chardev={id}"]
     for credentials in _credentials([member for member, _, _ in rows], listen):
         words += ["--object", json.dumps(credentials)]
     for member, below, name in rows:

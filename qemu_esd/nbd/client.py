@@ -75,6 +75,8 @@ class Client:
         self._export = export
         self._cookies = itertools.count(1)
         self._waiters: dict[int, _Waiter] = {}
+        # Requests that have failed and may still be answered, see `_receive_chunk`.
+        self._late: set[int] = set()
         self._ended: NbdConnectionError | None = None
         self._task = asyncio.create_task(self._receive())
 
@@ -199,6 +201,11 @@ class Client:
             raise NbdProtocolError(what="NBD reply", detail=f"magic {magic:#x}")
 
     async def _receive_chunk(self, flags: int, kind: int, cookie: int, size: int) -> None:
+        if cookie in self._late and size <= wire.MAX_STATUS_CHUNK:
+            # QEMU ends a request for several maps when it cannot tell the first, and tells of the next all the same.
+            self._late.remove(cookie)
+            await self._stream.read(size)
+            return
         reply = self._waiter(cookie).reply
         if size > reply.limit(kind):
             raise reply.broken(f"a chunk of {size} bytes")
@@ -214,7 +221,10 @@ class Client:
         return self._waiters[cookie]
 
     def _finish(self, cookie: int) -> None:
-        self._waiter(cookie).reply.finish()
+        reply = self._waiter(cookie).reply
+        reply.finish()
+        if reply.failed and reply.command is Command.BLOCK_STATUS:
+            self._late.add(cookie)
         done = self._waiters.pop(cookie).done
         if not done.done():
             done.set_result(None)

@@ -84,6 +84,11 @@ class Residency:
         """The ranges in this state."""
         return [Range(part.offset, part.length) for part in self.ranges if part.state is state]
 
+    def missing(self) -> list[Range]:
+        """What is not local, whatever it is; neighbours are one range."""
+        parts = (Extent(part.offset, part.length, 0) for part in self.ranges if part.state is not Where.LOCAL)
+        return [Range(part.offset, part.length) for part in merge(parts)]
+
 
 def merge(extents: Iterable[Extent]) -> list[Extent]:
     """Join neighbours of equal flags. `extents` must be in order; a gap keeps neighbours apart."""

@@ -37,18 +37,22 @@ async def fill(
     *,
     chunk: int = 4 * MIB,
     depth: int = 4,
+    give_up: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[FillError]:
     """Cache `ranges` with `depth` requests in flight; the chunks that failed, for the caller to retry.
 
-    `chunk` is bytes, up to 32 MiB; `on_progress` gets the bytes of each chunk that is done. What is done
-    is durable only after `client.flush()`. NbdConnectionError when the connection ends: then ask the map.
+    `chunk` is bytes, up to 32 MiB; nothing more is tried when `give_up` chunks have failed; `on_progress` gets the
+    bytes of each chunk that is done. What is done is durable only after `client.flush()`. NbdConnectionError when the
+    connection ends: then ask the map.
     """
     if not 0 < chunk <= MAX_CHUNK or chunk % client.min_block or depth < 1:
         raise ValueError(f"chunks of {chunk} bytes, {depth} at a time")
     failed: list[FillError] = []
 
     async def cache(piece: Range) -> None:
+        if len(failed) == give_up:
+            return
         try:
             await client.cache(piece.offset, piece.length)
         except NbdError as error:

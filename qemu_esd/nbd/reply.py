@@ -54,6 +54,11 @@ class Reply(ABC, Generic[T]):
         if not self._errors:
             self._check()
 
+    @property
+    def failed(self) -> bool:
+        """The server has answered with an error."""
+        return bool(self._errors)
+
     def value(self) -> T:
         """What was asked for. NbdError if the server said so."""
         if self._errors:

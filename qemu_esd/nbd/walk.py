@@ -3,6 +3,9 @@
 A request is kept short in *time*: the server answers it as one piece of work, asking a backing on another host for each
 extent, and everything that drains the graph (a swap of nodes, a reopen) waits for it with the guest's I/O stopped.
 Measured: one request over a fragmented disk held a guest for 25 s. So the length adapts to how quick the answers come.
+
+A source that cannot read a sector fails every request that touches it: such a request is halved until the piece is
+small, and of that nothing is known but that it is not local, for what is local is told without asking the source.
 """
 
 from __future__ import annotations
@@ -10,14 +13,17 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from errno import EIO
 
-from qemu_esd.nbd.errors import NbdMapTooLargeError, NbdProtocolError
+from qemu_esd.nbd.errors import NbdError, NbdMapTooLargeError, NbdProtocolError
 from qemu_esd.nbd.extents import Extent, Range, clip, merge
 
 MAX_REQUEST = 1 << 31  # in 32 bits; every block size divides it, and what is left of it when it is halved
 MIN_REQUEST = 1 << 20
 FIRST_REQUEST = 16 << 20
 QUICK_SECONDS, SLOW_SECONDS = 0.01, 0.05
+UNTOLD = 64 << 10  # the cluster of an overlay: all of it local, or nothing
+MAX_UNTOLD = 1024  # with more of them it is no matter of some sectors
 MAX_EXTENTS = 1 << 21  # about 300 MB of Python objects; also the end of a server that feeds us crumbs
 
 Maps = dict[str, list[Extent]]
@@ -43,14 +49,33 @@ async def walk(ask: AskStatus, contexts: Sequence[str], whole: Range, block: int
     `ask(offset, length)` is one block status request; `block` is the smallest block of the export.
     """
     found: Maps = {name: [] for name in contexts}
-    offset, pace = whole.offset, Pace()
+    offset, pace, untold = whole.offset, Pace(), 0
     while offset < whole.end:
         asked = Range(offset, min(pace.length, whole.end - offset))
         start = time.monotonic()
-        answer = await ask(asked.offset, asked.length)
+        try:
+            answer = await ask(asked.offset, asked.length)
+        except NbdError as error:
+            if error.errno != EIO or untold == MAX_UNTOLD:
+                raise
+            if (shorter := _shorter(asked)) < asked.length:
+                pace = Pace(shorter)
+                continue
+            answer, untold = _unknown(asked, contexts), untold + 1
         pace = pace.after(time.monotonic() - start)
         offset = _take(found, {name: answer[name] for name in contexts}, asked, block)
     return {name: merge(extents) for name, extents in found.items()}
+
+
+def _shorter(asked: Range) -> int:
+    """How much to ask about next, where nothing can be told of `asked`: half, and at least the cluster it begins in."""
+    half = asked.length // 2
+    return max(half - half % UNTOLD, UNTOLD - asked.offset % UNTOLD)
+
+
+def _unknown(asked: Range, contexts: Sequence[str]) -> Mapping[str, Sequence[Extent]]:
+    """Flags 0 in every context: not local, and data."""
+    return {name: [Extent(asked.offset, asked.length, 0)] for name in contexts}
 
 
 def _take(found: Maps, maps: Mapping[str, Sequence[Extent]], asked: Range, block: int) -> int:

@@ -8,6 +8,7 @@ and the allocation map says when nothing is missing. `block-stream` moves no dat
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable
 
 from qemu_esd import nbd
@@ -25,8 +26,14 @@ MIRROR_SECONDS = 30 * 86400.0
 PROGRESS_SECONDS = 0.5
 HOLE_CHUNK = 32 << 20
 DATA_CHUNK = 4 << 20
+# What has failed is asked for by clusters, so that only those stay behind of which nothing can be had.
+CLUSTER = 64 << 10
 # Passes that bring nothing nearer before we call it stuck.
 FRUITLESS = 3
+# With more of them that fail it is the source, and not some sectors.
+GIVE_UP = 1024
+# How many ranges are told of.
+TOLD = 3
 
 OnBytes = Callable[[int, int], None]
 
@@ -92,7 +99,7 @@ async def fill(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
     while missing := _missing(residency := await _residency(station, disk)):
         fruitless = 0 if missing < before else fruitless + 1
         if fruitless == FRUITLESS:
-            raise _stuck(station, disk, missing)
+            raise _stuck(station, disk, residency)
         before = missing
         on_bytes(disk.size - missing, disk.size)
         await _fill_once(station, disk, residency)
@@ -111,14 +118,18 @@ async def _fill_once(station: Station, disk: DiskRecord, residency: nbd.Residenc
     async with windows.filling(station.host, station.sockets.nbd, disk.suid) as client:
         failed = await nbd.fill(client, residency.where(nbd.Where.REMOTE), chunk=DATA_CHUNK)
         failed += await nbd.fill(client, residency.where(nbd.Where.HOLE), chunk=HOLE_CHUNK)
-    for error in failed[:3]:
-        logger.warning("a range could not be read", disk=disk.id, offset=error.offset, length=error.length)
+        again = [nbd.Range(error.offset, error.length) for error in failed]
+        await nbd.fill(client, again, chunk=CLUSTER, give_up=GIVE_UP)
 
 
-def _stuck(station: Station, disk: DiskRecord, missing: int) -> UnfinishedError:
-    name = station.record.name
+def _stuck(station: Station, disk: DiskRecord, residency: nbd.Residency) -> UnfinishedError:
+    """Which disk, which bytes of it, from where."""
+    name, source = shlex.quote(station.record.name), station.record.upstream[0].host
+    left = residency.missing()
+    told = [f"{part.length} bytes from byte {part.offset} on" for part in left[:TOLD]]
+    more = f" and {len(left) - TOLD} more ranges" if len(left) > TOLD else ""
     return UnfinishedError(
-        f"{missing} bytes of {disk.id} cannot be brought over",
+        f"of {disk.id} cannot be brought over: {', '.join(told)}{more}; all else of it is there",
         host=station.host.name,
-        hint=f"see that {station.record.upstream[0].host} answers, then: qemu-esd settle {name}",
+        hint=f"see that {source} answers and can read its image, then: qemu-esd settle {name}",
     )

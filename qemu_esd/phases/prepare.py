@@ -18,7 +18,7 @@ from qemu_esd.model.disk import top_image
 from qemu_esd.model.plan import DiskPlan, Site, Transport
 from qemu_esd.model.record import LinkRecord
 from qemu_esd.model.resource import Export, File, Folder, NbdServer, Room
-from qemu_esd.phases import links, mover, places, windows
+from qemu_esd.phases import aside, links, mover, places, windows
 from qemu_esd.phases.context import Context
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
@@ -94,8 +94,9 @@ async def _serve(ctx: Context, session: Session) -> None:
 
 async def _start_path_handler(ctx: Context) -> None:
     plan, unit = ctx.plan, places.path_handler(ctx.plan)
+    members = [(member, aside.moved(member, plan.id).chain) for member in places.members(plan)]
     argv = path_handler.proxy_argv(
-        places.members(plan), places.handler_listen(plan), places.handler_monitor(plan), places.source_socket(plan)
+        members, places.handler_listen(plan), places.handler_monitor(plan), places.source_socket(plan)
     )
     ctx.hold(unit)
     host = await ctx.source()

@@ -6,7 +6,7 @@ source give its image up. A kill anywhere: `settle` again goes on from what is t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from qemu_esd.errors import EsdError, RefusedError, UnfinishedError
@@ -26,9 +26,22 @@ OnBytes = Callable[[str, int, int], None]
 
 async def settle(station: Station, on_bytes: OnBytes) -> Station:
     """Bring over all that is missing and end the dependence on other hosts. Settled already is fine."""
-    for disk in station.linked():
-        station = await settle_disk(station, disk, on_bytes)
+    station = await settle_disks(station, station.linked(), on_bytes)
     return await cut(station)
+
+
+async def settle_disks(station: Station, disks: Iterable[DiskRecord], on_bytes: OnBytes) -> Station:
+    """These disks, one after the other. One that is stuck does not keep the others: it is told of when all are done."""
+    stuck: list[UnfinishedError] = []
+    for disk in disks:
+        try:
+            station = await settle_disk(station, disk, on_bytes)
+        except UnfinishedError as error:
+            stuck.append(error)
+    if stuck:
+        what = "; ".join(error.what for error in stuck)
+        raise UnfinishedError(what, host=station.host.name, hint=stuck[0].hint) from stuck[0]
+    return station
 
 
 async def settle_disk(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> Station:

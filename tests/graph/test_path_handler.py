@@ -88,7 +88,9 @@ async def target(folder: Path, of: tuple[LinkMember, ...], link: Ends, *, writab
 
 
 def proxy_argv(folder: Path, of: tuple[LinkMember, ...], link: Ends) -> tuple[str, ...]:
-    return path_handler.proxy_argv(of, link.listen, f"{folder}/control.sock", f"{folder}/source.sock")
+    return path_handler.proxy_argv(
+        [(each, each.chain) for each in of], link.listen, f"{folder}/control.sock", f"{folder}/source.sock"
+    )
 
 
 def image_argv(folder: Path, of: tuple[LinkMember, ...], link: Ends) -> tuple[str, ...]:

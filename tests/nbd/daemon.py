@@ -83,7 +83,7 @@ def copy_on_read(images: Images, base: dict[str, object] | None = None) -> list[
     ]
 
 
-def failing(images: Images, offset: int) -> dict[str, object]:
-    """The base with one sector that cannot be read."""
-    rule = {"event": "none", "iotype": "read", "errno": 5, "sector": offset // 512}
+def failing(images: Images, offset: int, what: str = "read") -> dict[str, object]:
+    """The base with one sector that cannot be read; or of which nothing can be told ("block-status")."""
+    rule = {"event": "none", "iotype": what, "errno": 5, "sector": offset // 512}
     return {"driver": "blkdebug", "image": file(images.base), "inject-error": [rule]}

@@ -19,7 +19,7 @@ from qemu_esd.nbd import (
     fill,
     residency,
 )
-from tests.nbd.daemon import FILL, MAP, copy_on_read, daemon, export, failing, node
+from tests.nbd.daemon import FILL, MAP, copy_on_read, daemon, export, failing, file, node
 from tests.nbd.images import (
     BASE_DATA,
     CLUSTER,
@@ -34,6 +34,7 @@ from tests.nbd.images import (
     same_content,
 )
 
+BOTH = (ALLOCATION_DEPTH, BASE_ALLOCATION)
 LOCAL = [Range(offset, length) for offset, length, _ in LOCAL_DATA]
 TOUCHED = [*BASE_DATA, *((part.offset, part.length) for part in LOCAL)]
 DATA_CLUSTERS = len({at // CLUSTER for start, size in TOUCHED for at in range(start, start + size, 4 * KIB)})
@@ -127,6 +128,27 @@ async def test_an_error_is_told_of_its_chunk_only(tmp_path: Path, images: Images
         await filler.flush()
     forget_backing(images.overlay)
     assert same_content(images.overlay, images.expected)
+
+
+async def test_a_map_has_all_but_the_cluster_of_which_nothing_can_be_told(tmp_path: Path, images: Images) -> None:
+    """By both contexts in one request: QEMU fails it for the first, and answers for the second all the same."""
+    bad = 2 * MIB + 100 * KIB
+    async with daemon(tmp_path, copy_on_read(images)) as running, running.open(MAP, *BOTH) as client:
+        whole = await client.map()
+    async with daemon(tmp_path, copy_on_read(images, failing(images, bad, "block-status"))) as running:
+        async with running.open(MAP, *BOTH) as client:
+            found = await client.map()
+    missing, known = (residency(maps[ALLOCATION_DEPTH], maps[BASE_ALLOCATION]) for maps in (found, whole))
+    assert missing.missing() == known.missing()
+    assert missing.remote_bytes - known.remote_bytes in range(CLUSTER + 1)
+
+
+async def test_nothing_more_is_tried_when_enough_has_failed(tmp_path: Path, images: Images) -> None:
+    everywhere = {"event": "none", "iotype": "read", "errno": 5}
+    options = copy_on_read(images, {"driver": "blkdebug", "image": file(images.base), "inject-error": [everywhere]})
+    async with daemon(tmp_path, options) as running, running.open(FILL) as client:
+        failed = await fill(client, [Range(0, SIZE)], chunk=CLUSTER, depth=1, give_up=3)
+    assert len(failed) == 3
 
 
 async def test_a_failed_small_read_leaves_the_connection_in_order(tmp_path: Path, images: Images) -> None:

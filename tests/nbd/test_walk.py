@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from errno import EIO, EPERM
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qemu_esd.nbd import Extent, NbdProtocolError, Range
+from qemu_esd.nbd import Extent, NbdError, NbdProtocolError, Range
 from qemu_esd.nbd.extents import clip, merge
 from qemu_esd.nbd.spread import spread
-from qemu_esd.nbd.walk import FIRST_REQUEST, MAX_REQUEST, MIN_REQUEST, SLOW_SECONDS, Pace, reached, walk
+from qemu_esd.nbd.walk import FIRST_REQUEST, MAX_REQUEST, MAX_UNTOLD, MIN_REQUEST, SLOW_SECONDS, Pace, reached, walk
 
 GIB = 1 << 30
 BLOCK = 512
@@ -54,6 +55,42 @@ async def lengths(seconds: float, count: int) -> list[int]:
 
     await walk(ask, ["a"], Range(0, FIRST_REQUEST * count), BLOCK)
     return asked[:count]
+
+
+CLUSTER = 64 << 10
+
+
+@pytest.mark.parametrize("size", [64 * CLUSTER, 64 * CLUSTER - 3 * BLOCK])
+async def test_a_sector_of_which_nothing_can_be_told_counts_as_a_cluster_that_is_elsewhere(size: int) -> None:
+    bad, asked = 37 * CLUSTER + 3 * BLOCK, list[int]()
+
+    async def ask(offset: int, length: int) -> Mapping[str, Sequence[Extent]]:
+        assert offset % BLOCK == 0 and (length % BLOCK == 0 or offset + length == size)
+        asked.append(length)
+        if offset <= bad < offset + length:
+            raise NbdError(EIO, offset, length)
+        return {"a": [Extent(offset, length, 1)]}
+
+    found = await walk(ask, ["a"], Range(0, size), BLOCK)
+    assert found["a"] == [
+        Extent(0, 37 * CLUSTER, 1),
+        Extent(37 * CLUSTER, CLUSTER, 0),
+        Extent(38 * CLUSTER, size - 38 * CLUSTER, 1),
+    ]
+    assert len(asked) < 20
+
+
+@pytest.mark.parametrize("errno", [EIO, EPERM])
+async def test_a_server_that_can_tell_of_nothing_is_not_asked_for_every_cluster(errno: int) -> None:
+    asked: list[int] = []
+
+    async def ask(offset: int, length: int) -> Mapping[str, Sequence[Extent]]:
+        asked.append(length)
+        raise NbdError(errno, offset, length)
+
+    with pytest.raises(NbdError):
+        await walk(ask, ["a"], Range(0, 100 * GIB), BLOCK)
+    assert len(asked) < 4 * MAX_UNTOLD
 
 
 async def test_slow_answers_make_requests_shorter_so_that_nobody_waits_for_one_for_long() -> None:
