@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Callable
+from errno import ENOSPC
 
 from qemu_esd import nbd
 from qemu_esd.errors import UnfinishedError
@@ -119,7 +120,17 @@ async def _fill_once(station: Station, disk: DiskRecord, residency: nbd.Residenc
         failed = await nbd.fill(client, residency.where(nbd.Where.REMOTE), chunk=DATA_CHUNK)
         failed += await nbd.fill(client, residency.where(nbd.Where.HOLE), chunk=HOLE_CHUNK)
         again = [nbd.Range(error.offset, error.length) for error in failed]
-        await nbd.fill(client, again, chunk=CLUSTER, give_up=GIVE_UP)
+        failed = await nbd.fill(client, again, chunk=CLUSTER, give_up=GIVE_UP)
+    if any(error.errno == ENOSPC for error in failed):
+        raise _full(station, disk)
+
+
+def _full(station: Station, disk: DiskRecord) -> UnfinishedError:
+    return UnfinishedError(
+        f"no space is left for {disk.id}",
+        host=station.host.name,
+        hint=f"make room there, then: qemu-esd settle {shlex.quote(station.record.name)}",
+    )
 
 
 def _stuck(station: Station, disk: DiskRecord, residency: nbd.Residency) -> UnfinishedError:
