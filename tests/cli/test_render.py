@@ -113,8 +113,7 @@ def test_a_status_of_what_is_not_known() -> None:
         "  to let it run: qemu-esd vm cont vm"
     )
     assert drawn(render_status.guest_picture(cut)) == (
-        "vm  b  handed over, from a, link down for 43.0 s, io-error\n"
-        "  it goes on by itself when the link is back"
+        "vm  b  handed over, from a, link down for 43.0 s, io-error\n  it goes on by itself when the link is back"
     )
     running = replace(cut, run_state="running", link_down_s=None)
     assert drawn(render_status.guest_picture(running)) == (
