@@ -7,30 +7,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
 
-from qemu_esd.errors import EsdError, QemuError, QemuGoneError
+from qemu_esd.errors import EsdError
 from qemu_esd.graph import names
-from qemu_esd.hosts import files
 from qemu_esd.model.disk import TlsTcp
 from qemu_esd.model.plan import DiskPlan, Plan, Transport
 from qemu_esd.model.record import State
 from qemu_esd.model.resource import MigrationSettings, Outgoing, QemuObject
-from qemu_esd.phases import places
-from qemu_esd.phases.context import Context, Progress
+from qemu_esd.phases import places, stream
+from qemu_esd.phases.context import Context
 from qemu_esd.qmp import blockdev, jobs, machine, migrate
-from qemu_esd.qmp.session import Events, Session
+from qemu_esd.qmp.session import Session
 
 # From pre-switchover on the guest is stopped: longer than this and it is better off on the source.
 SWITCH_SECONDS = 60.0
 # RAM of a busy guest may take long; a day is a bound that nobody meets by accident.
 RAM_SECONDS = 86400.0
-PROGRESS_SECONDS = 0.5
 # QEMU's own default (128 MiB/s) is below what a usual link carries.
 UNLIMITED = 1 << 50
-# Run states of a source that QEMU itself has stopped for the switchover, or that has not stopped.
-_ON_ITS_WAY = ("running", "finish-migrate", "postmigrate")
 # Loaded from a stream, or from nothing: it has yet to be told to run.
 _NOT_STARTED = ("paused", "prelaunch")
 
@@ -43,13 +37,11 @@ async def move_memory(ctx: Context) -> None:
     ctx.hold(Outgoing(source.host, source.monitor, places.guest_unit(plan), places.path_handler(plan)))
     with source.listening("MIGRATION") as seen, source.listening("STOP", "SHUTDOWN") as stops:
         await migrate.start(source, ram_connect(plan))
-        reporting = asyncio.ensure_future(_report_ram(ctx, source))
-        stopped = asyncio.ensure_future(_stopped(source, stops))
-        try:
-            await _await_status(ctx, source, target, seen, "pre-switchover", RAM_SECONDS, stopped)
-        finally:
-            reporting.cancel()
-            stopped.cancel()
+        await stream.unless(
+            stream.reached(ctx, source, target, seen, "pre-switchover", RAM_SECONDS),
+            stream.stops(ctx, source, stops),
+            stream.stands_still(ctx, source),
+        )
     ctx.clock.mark("stopped")
 
 
@@ -63,7 +55,12 @@ async def commit(ctx: Context) -> None:
     ctx.enter(State.SWITCHING)
     with source.listening("MIGRATION") as seen:
         await migrate.go_on(source)
-        await _await_status(ctx, source, target, seen, "completed", SWITCH_SECONDS)
+        try:
+            await stream.reached(ctx, source, target, seen, "completed", SWITCH_SECONDS)
+        except BaseException:
+            # Only then does it answer, and what it answers decides where the guest goes on.
+            await migrate.break_off(source)
+            raise
     if (state := await machine.run_state(target)) != "paused":
         raise EsdError(f"the target's QEMU is {state} after the move, not paused", host=target.host)
 
@@ -136,74 +133,6 @@ def ram_connect(plan: Plan) -> str:
     if plan.transport is Transport.SSH:
         return f"unix:{plan.source.paths.link_run(plan.id)}/ram.sock"
     return ram_listen(plan)
-
-
-async def _report_ram(ctx: Context, source: Session) -> None:
-    """RAM progress has no event: it is looked at while somebody waits."""
-    while True:
-        now = await migrate.progress(source)
-        ctx.report(Progress("RAM", now.transferred, now.transferred + now.remaining))
-        await asyncio.sleep(PROGRESS_SECONDS)
-
-
-async def _stopped(source: Session, stops: Events) -> str:
-    """Why the guest does not run any more: paused by somebody, stopped by an error, shut down. Not by the switchover.
-
-    It stays so, and on the source: moved, it would run again.
-    """
-    ended = "its QEMU has died"
-    try:
-        while True:
-            event = await stops.get()
-            if event["event"] == "SHUTDOWN":
-                ended = "it has shut down" if event["data"]["guest"] else "its QEMU was told to end"
-            elif (state := await machine.run_state(source)) not in _ON_ITS_WAY:
-                return f"it is {state} since"
-    except QemuGoneError:
-        return ended
-
-
-async def _await_status(
-    ctx: Context,
-    source: Session,
-    target: Session,
-    seen: Events,
-    wanted: str,
-    seconds: float,
-    *stopped: asyncio.Future[str],
-) -> None:
-    """Wait for `wanted` on the source, or raise because it failed or `stopped` there, or the target has ended."""
-    waiting = asyncio.ensure_future(migrate.wait_status(seen, frozenset({wanted, "failed", "cancelled"}), seconds))
-    gone = asyncio.ensure_future(target.closed())
-    try:
-        ends: set[asyncio.Future[Any]] = {waiting, gone, *stopped}
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for why in stopped:
-            if why.done():
-                raise await _not_running(ctx, source, why.result())
-        if not waiting.done() or waiting.result() != wanted:
-            raise await _failure(ctx, source)
-    finally:
-        waiting.cancel()
-        gone.cancel()
-
-
-async def _not_running(ctx: Context, source: Session, why: str) -> EsdError:
-    """The stream ends at once: a memory that nobody writes to is soon over, and a guest that was paused is then given
-    another state by QEMU, from which it can only run."""
-    with suppress(QemuError, QemuGoneError):
-        await migrate.cancel(source)
-    return EsdError(f"{ctx.plan.vm} did not keep running while it moved: {why}", host=source.host)
-
-
-async def _failure(ctx: Context, source: Session) -> EsdError:
-    """Why the stream ended, in the words of both QEMUs."""
-    now = await migrate.progress(source)
-    folder = ctx.plan.target.paths.unit(places.guest_unit(ctx.plan).name)
-    log = await files.read(await ctx.target(), f"{folder}/log") or b""
-    words = [now.error, *log.decode(errors="replace").strip().splitlines()[-2:]]
-    said = "; ".join(word for word in words if word) or f"the source says {now.status}"
-    return EsdError(f"the guest could not be moved: {said}", host=ctx.plan.target.host)
 
 
 async def _check_quiet(source: Session, target: Session) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qemu_esd.errors import EsdError
+from qemu_esd.log import logger
 from qemu_esd.qmp.session import Events, Session
 
 # 7.2 can say `completed` while the target is frozen unless return-path is on; see docs/recovery.md.
@@ -96,6 +98,18 @@ async def go_on(session: Session) -> None:
 async def cancel(session: Session) -> None:
     """Ask for the end of the outgoing stream; it has ended with the event `cancelled`, or `completed` if too late."""
     await session.execute("migrate_cancel")
+
+
+async def break_off(session: Session) -> None:
+    """Cut the connection of a stream that has begun: it fails at once, unless it has ended already.
+
+    While the last of a guest goes over, QEMU is deaf for all other commands: with a dead link until TCP gives up.
+    """
+    try:
+        await session.execute_at_once("yank", {"instances": [{"type": "migration"}]})
+    except EsdError as error:
+        # Whatever is wrong with it is found out by those who ask it next.
+        logger.info("there is no stream that could be broken off", host=session.host, reason=str(error))
 
 
 async def wait_status(events: Events, wanted: frozenset[str], seconds: float) -> str:

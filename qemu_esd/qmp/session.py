@@ -41,9 +41,16 @@ class Session:
 
     async def execute_dict(self, command: str, arguments: dict[str, Any]) -> Any:
         """The same with the arguments as QMP writes them."""
+        return await self._execute(command, arguments)
+
+    async def execute_at_once(self, command: str, arguments: dict[str, Any]) -> None:
+        """A command that QEMU obeys also while it hangs in another one, or in its own work ("out of band")."""
+        await self._execute(command, arguments, oob=True)
+
+    async def _execute(self, command: str, arguments: dict[str, Any], *, oob: bool = False) -> Any:
         try:
             async with asyncio.timeout(COMMAND_SECONDS):
-                return await self._client.execute(command, arguments or None)
+                return await self._client.execute(command, arguments or None, oob=oob)
         except ExecuteError as error:
             raise QemuError(command, str(error), host=self.host) from error
         except (ExecInterruptedError, StateError) as error:

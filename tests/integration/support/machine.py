@@ -78,14 +78,15 @@ class Machine:
 
     def processes(self) -> tuple[Process, ...]:
         """What runs there, without the first process, sshd, and what an ssh session does right now."""
-        everything = {process.pid: process for process in self._all()}
+        everything = {process.pid: process for process in self.everything()}
         return tuple(
             process
             for process in everything.values()
             if process.pid != self._init and not any("sshd" in one.argv[0] for one in _line(process, everything))
         )
 
-    def _all(self) -> Iterator[Process]:
+    def everything(self) -> Iterator[Process]:
+        """All of them."""
         space = str(Path(f"/proc/{self._init}/ns/pid").readlink())
         for folder in Path("/proc").iterdir():
             # Gone meanwhile, or a zombie that has no namespace any more.
@@ -116,7 +117,7 @@ class Machine:
 
     def ssh_sessions(self) -> tuple[Process, ...]:
         """The processes of sshd that serve a connection, and not the one that waits for them."""
-        return tuple(process for process in self._all() if process.argv[0].startswith("sshd: "))
+        return tuple(process for process in self.everything() if process.argv[0].startswith("sshd: "))
 
     def listening(self) -> frozenset[str]:
         """Where something listens for TCP, as ADDRESS:PORT, without sshd."""
