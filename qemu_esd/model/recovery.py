@@ -18,7 +18,7 @@ class Source(StrEnum):
     LEAVING = "leaving"  # it sends the guest, and can still take it back
     GAVE = "gave"  # it has given the guest away: `completed`, and stopped since
     GONE = "gone"
-    UNKNOWN = "unknown"  # its host cannot be reached
+    UNKNOWN = "unknown"  # its host cannot be reached, or it hangs
 
 
 class Target(StrEnum):
@@ -28,7 +28,7 @@ class Target(StrEnum):
     LOADED = "loaded"  # has all of the guest, which has not run here yet, or is paused
     RAN = "ran"  # the guest runs here, or has run and stopped
     GONE = "gone"
-    UNKNOWN = "unknown"  # its host cannot be reached
+    UNKNOWN = "unknown"  # likewise
 
 
 @dataclass(frozen=True)

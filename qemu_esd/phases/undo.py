@@ -34,7 +34,7 @@ def _refusal(ctx: Context, state: State, seen: Seen, wish: Wish) -> RefusedError
         if silent and discards and host == plan.source.host:
             return RefusedError(f"{told}; nothing was changed", hint=f"see that {host} answers: the guest starts there")
         if silent:
-            hint = f"see that {host} answers; if it is dead for good, add: --force-lost {host}"
+            hint = f"see that {host} and its QEMU answer; if they are dead for good, add: --force-lost {host}"
             return RefusedError(f"{told}; nothing was changed", hint=hint)
     if state.committed and wish is Wish.BACK and seen.source is not Source.RUNS:
         hint = f"qemu-esd resume {plan.id}, then: qemu-esd migrate {plan.vm} {plan.source.host} --policy ..."
