@@ -8,7 +8,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
-from qemu.qmp import ConnectError, EventListener, ExecInterruptedError, ExecuteError, QMPClient, Runstate, StateError
+from qemu.qmp import (
+    ConnectError,
+    EventListener,
+    ExecInterruptedError,
+    ExecuteError,
+    QMPClient,
+    QMPError,
+    Runstate,
+    StateError,
+)
 
 from qemu_esd.errors import MonitorBusyError, QemuError, QemuGoneError, TimedOutError
 from qemu_esd.hosts.base import Host
@@ -55,6 +64,8 @@ class Session:
             raise QemuError(command, str(error), host=self.host) from error
         except (ExecInterruptedError, StateError) as error:
             raise await self._gone() from error
+        except QMPError as error:
+            raise QemuError(command, "it answers what is no answer", host=self.host) from error
         except TimeoutError as error:
             raise TimedOutError(f"an answer of {self.label} to {command}", COMMAND_SECONDS, host=self.host) from error
 
