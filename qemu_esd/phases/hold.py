@@ -26,7 +26,8 @@ from qemu_esd.phases.context import Context
 from qemu_esd.qmp import exports, machine, migrate
 from qemu_esd.qmp.session import Session
 
-CANCEL_SECONDS = 60.0
+# QEMU ends a stream that never got a connection when TCP gives up to ask for one, two minutes after it began.
+CANCEL_SECONDS = 150.0
 
 
 async def roll_back(ctx: Context, lost: Collection[str] = ()) -> tuple[EsdError, ...]:
