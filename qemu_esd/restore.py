@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qemu_esd.errors import EsdError
+from qemu_esd.errors import EsdError, RefusedError
 from qemu_esd.hosts import facts, files, service
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
+from qemu_esd.hypervisors import records
 from qemu_esd.model.host import HostPaths
+from qemu_esd.phases import identity, places
 
 # The units of a link, by the first word of their names; the rest is the migration.
 KINDS = ("path", "tunnel", "watch")
@@ -38,10 +40,12 @@ async def restore(hosts: Hosts, host_name: str) -> tuple[Restored, ...]:
 async def _restore(host: Host, paths: HostPaths, name: str) -> Restored:
     kind, _, migration = name.partition("-")
     folder = paths.unit(name)
-    if await service.state(host, folder, name) == "running":
-        return Restored(name, "ran already")
     try:
         argv = await service.argv_of(host, folder)
+        if kind == "path":
+            await _check(host, paths, migration)
+        if await service.state(host, folder, name) == "running":
+            return Restored(name, "ran already")
         unit = service.Service(name, folder, argv, restart=True)
         await files.make_folders(host, paths.link_run(migration))
         if kind == "path":
@@ -49,5 +53,15 @@ async def _restore(host: Host, paths: HostPaths, name: str) -> Restored:
         else:
             await service.start(host, unit)
     except EsdError as error:
-        return Restored(name, str(error), failed=True)
+        return Restored(name, f"{error}; try: {error.hint}" if error.hint else str(error), failed=True)
     return Restored(name, "started")
+
+
+async def _check(host: Host, paths: HostPaths, migration: str) -> None:
+    """Raises RefusedError if that path handler must not serve: nobody needs it, or what it has is something else."""
+    link = await records.link(host, paths, migration)
+    if link is None:
+        hint = f"nobody reads from it: rm -r {paths.unit(places.path_handler_name(migration))}"
+        raise RefusedError("there is no record of what it served", host=host.name, hint=hint)
+    identity.check_generation(host.name, link, await records.guest(host, paths, link.vm))
+    await identity.check(host, paths.unit(places.path_handler_name(migration)))

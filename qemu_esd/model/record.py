@@ -118,13 +118,17 @@ class GuestRecord:
 
 @dataclass(frozen=True)
 class LinkMember:
-    """One device that a path handler serves: its image chain, its export name, and whether writes are taken."""
+    """One device that a path handler serves: its image chain, its export name, and whether writes are taken.
+
+    `stamps` say what its images are, top first, as `stat` tells it; none before the handover.
+    """
 
     suid: str
     chain: Chain
     export: str
     size: int
     writable: bool = False
+    stamps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

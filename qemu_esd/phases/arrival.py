@@ -18,9 +18,8 @@ async def write_down(ctx: Context) -> None:
     plan = ctx.plan
     record = await record_on_target(ctx)
     await records.write_guest(await ctx.target(), plan.target.paths, record)
-    left = replace(
-        record, generation=plan.guest.generation, moved_to=plan.target.host, upstream=(), left_behind=(), argv=()
-    )
+    # The links stay in it: by them this host knows after a reboot which of its path handlers are still needed.
+    left = replace(record, generation=plan.guest.generation, moved_to=plan.target.host, left_behind=(), argv=())
     source, paths = await ctx.source(), plan.source.paths
     here = await records.guest(source, paths, plan.vm)
     if here is not None and here.moved_to is None:

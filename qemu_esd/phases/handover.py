@@ -8,16 +8,17 @@ an inactive node answers reads only, and the guest's first partial write would f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from qemu_esd.errors import EsdError, QemuGoneError
-from qemu_esd.graph import names, nodes, path_handler
+from qemu_esd.graph import guard, names, nodes, path_handler
 from qemu_esd.hosts import files, service
 from qemu_esd.hypervisors import records
 from qemu_esd.log import logger
 from qemu_esd.model.plan import DiskPlan
 from qemu_esd.model.record import LinkMember
-from qemu_esd.phases import aside, links, places
+from qemu_esd.phases import aside, identity, links, places
 from qemu_esd.phases.context import Context
 from qemu_esd.qmp import blockdev, exports, machine
 from qemu_esd.qmp.session import Session
@@ -62,14 +63,29 @@ async def end_source(ctx: Context) -> None:
 
     A kill between two steps: a path handler that has to restart then may miss an image until `resume` has been here.
     """
-    await _make_permanent(ctx, places.taken_members(ctx.plan))
+    members = await _stamped(ctx)
+    await _make_permanent(ctx, members)
     # A path handler that was restarted meanwhile asks the source QEMU again, as it was told when it began.
     await take_images(ctx)
     await _drop_proxies(ctx)
     await end_qemu(ctx)
-    await _put_images_aside(ctx)
+    await _put_images_aside(ctx, members)
     await _clear_source(ctx)
     await links.after_switchover(ctx)
+
+
+async def _stamped(ctx: Context) -> tuple[LinkMember, ...]:
+    """The members with what their images are. Looked at once: what has changed since must not count as what was left.
+
+    A kill before it is written: `resume` looks, and the lock has kept writers out until then.
+    """
+    host, paths = await ctx.source(), ctx.plan.source.paths
+    record = await records.link(host, paths, ctx.plan.id)
+    assert record is not None
+    if not any(member.stamps for member in record.members):
+        record = replace(record, members=await identity.stamped(host, record.members))
+        await records.write_link(host, paths, record)
+    return record.members
 
 
 async def end_qemu(ctx: Context) -> None:
@@ -93,13 +109,19 @@ async def _clear_source(ctx: Context) -> None:
     await files.remove_tree(host, paths.vm_run(ctx.plan.vm))
 
 
-async def _put_images_aside(ctx: Context) -> None:
-    """The path handler has them open. By their old names nothing finds them any more, now or after a reboot."""
+async def _put_images_aside(ctx: Context, members: Sequence[LinkMember]) -> None:
+    """The path handler has them open. By their old names nothing finds them any more, now or after a reboot.
+
+    From here on it serves them only as long as they are what they were.
+    """
     source, plan = await ctx.source(), ctx.plan
     record = await records.link(source, plan.source.paths, plan.id)
     assert record is not None
     await aside.mark(source, record, datetime.now(UTC).isoformat(timespec="seconds"))
-    await _make_permanent(ctx, tuple(aside.moved(member, plan.id) for member in record.members))
+    moved = tuple(aside.moved(member, plan.id) for member in members)
+    await _make_permanent(ctx, moved)
+    unit = plan.source.paths.unit(places.path_handler_name(plan.id))
+    await files.write(source, f"{unit}/{guard.STAMPS}", guard.stamps(moved))
 
 
 async def _make_permanent(ctx: Context, members: Sequence[LinkMember]) -> None:
