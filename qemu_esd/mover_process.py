@@ -18,6 +18,7 @@ from pathlib import Path
 
 from qemu_esd.errors import RefusedError, TimedOutError
 from qemu_esd.journal import store
+from qemu_esd.journal.lines import JournalError
 from qemu_esd.journal.store import home
 
 END_SECONDS = 60.0
@@ -67,14 +68,17 @@ def start(vm: str, migration: str, *, release: bool = False) -> Mover:
     pid = os.posix_spawn(sys.executable, _argv(vm, release), os.environ, file_actions=files, setsid=True)
     mover = Mover(vm, migration, release, pid, _began(pid))
     # A kill before this line: the mover does its work unknown, and others are told that the monitor is busy.
-    _write(mover)
+    try:
+        _write(mover)
+    except JournalError:
+        # Unknown to all others it would stand in their way.
+        os.kill(pid, signal.SIGTERM)
+        raise
     return mover
 
 
 def _write(mover: Mover) -> None:
-    fresh = _file(mover.migration).with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(mover)), encoding="utf-8")
-    fresh.replace(_file(mover.migration))
+    store.write_file(_file(mover.migration), json.dumps(asdict(mover)))
 
 
 def _file(migration: str) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qemu_esd.journal import codec
-from qemu_esd.journal.store import home
+from qemu_esd.journal.store import home, write_file
 from qemu_esd.model.host import vm_key
 
 
@@ -34,10 +34,7 @@ def remember(name: str, host: str) -> None:
 
 
 def _write(known: Known) -> None:
-    path = _folder() / f"{vm_key(known.name)}.json"
-    fresh = path.with_suffix(".new")
-    fresh.write_text(codec.dump(known), encoding="utf-8")
-    fresh.replace(path)
+    write_file(_folder() / f"{vm_key(known.name)}.json", codec.dump(known))
 
 
 def forget(name: str) -> None:

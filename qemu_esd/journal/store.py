@@ -67,6 +67,23 @@ def tell(entries: tuple[Entry, ...]) -> Story:
     return Story(plan, state, tuple(held), entries)
 
 
+def _unwritten(what: str, error: OSError) -> JournalError:
+    return JournalError(
+        f"{what} cannot be written: {error.strerror}", hint=f"make room for {home()}, then: qemu-esd status"
+    )
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a small file of the controller's own, whole or not at all. Raises JournalError."""
+    fresh = path.with_suffix(".new")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise _unwritten(str(path), error) from error
+
+
 def _write_whole(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
@@ -89,8 +106,7 @@ class Journal:
         except OSError as error:
             # A part of a line would spoil the next one.
             os.ftruncate(descriptor, size)
-            hint = f"make room for {home()}, then: qemu-esd status"
-            raise JournalError(f"the journal cannot be written: {error.strerror}", hint=hint) from error
+            raise _unwritten("the journal", error) from error
         self._entries.append(entry)
         self._stay_newest()
 
@@ -122,10 +138,15 @@ def path_of(id: str) -> Path:
 
 @contextmanager
 def begin(plan: Plan) -> Iterator[Journal]:
-    """A new journal whose first line is the plan."""
-    with _locked(path_of(plan.id), plan.id) as stream:
+    """A new journal whose first line is the plan. Raises RefusedError if it cannot be written: nothing was begun."""
+    path = path_of(plan.id)
+    with _locked(path, plan.id) as stream:
         journal = Journal(stream, ())
-        journal.append(Planned(plan))
+        try:
+            journal.append(Planned(plan))
+        except JournalError as error:
+            path.unlink()
+            raise RefusedError(error.what, hint=error.hint) from error
         yield journal
 
 
