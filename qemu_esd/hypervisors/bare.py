@@ -209,6 +209,9 @@ def _chain(host: str, disk: str, cwd: str, inserted: dict[str, Any]) -> Chain:
                 host=host,
                 hint="raw and qcow2 image files without filters can",
             )
+        if image.get("format-specific", {}).get("data", {}).get("data-file"):
+            what = f"the disk {disk} has its data in another file than {name}"
+            raise RefusedError(what, host=host, hint="qemu-img convert makes one file of them, guest off")
         layers.append(Image(posixpath.join(cwd, name), format, bool(inserted["cache"]["direct"])))
         image = image.get("backing-image")
     return tuple(layers)

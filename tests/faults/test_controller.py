@@ -10,6 +10,9 @@ import signal
 import pytest
 
 from images.pattern import MIB
+from qemu_esd import guests
+from qemu_esd.errors import RefusedError
+from qemu_esd.hosts.connect import open_hosts
 from qemu_esd.journal import store
 from qemu_esd.model.record import State
 from tests.faults import report
@@ -64,8 +67,11 @@ async def migrate(guest: Guest, fleet: Fleet, record: int) -> Said:
     if story.state.committed:
         await resumes(guest, story, record, target)
     else:
-        # Nobody has done anything yet: what is left over does not disturb it.
+        # Nobody has done anything yet: what is left over does not disturb it, and what waits there is not to run.
         await guest.is_well()
+        async with open_hosts() as hosts:
+            with pytest.raises(RefusedError, match=r"must not be told to run|does not run"):
+                await guests.cont(hosts, guest.name, target.name)
         await rolls_back(guest, story, record)
         assert places(fleet) == before
         assert await qemu_facts(guest) == inside

@@ -86,6 +86,37 @@ async def test_it_is_moved_with_what_it_has(fleet: Fleet, tmp_path: Path, style:
     await fleet.finish(guest)
 
 
+LAYERS = {
+    "data file": ("file=/srv/q.qcow2,format=qcow2", "has its data in another file than /srv/q.qcow2"),
+    "filter": ("driver=throttle,file.driver=raw,file.file.driver=file,file.file.filename=/srv/d.raw", "throttle"),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+async def test_layers_that_cannot_be_moved(fleet: Fleet, layer: str) -> None:
+    words, named = LAYERS[layer]
+    made = (
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-o",
+        "data_file=/srv/d.raw,data_file_raw=on",
+        "/srv/q.qcow2",
+        "8M",
+    )
+    fleet.a.run(*made)
+    group = ("-object", "throttle-group,id=g") if layer == "filter" else ()
+    more = ",throttle-group=g" if layer == "filter" else ""
+    start_idle(fleet.a, *QMP, *group, "-drive", f"{words}{more},if=virtio")
+    before = fleet.snapshot()
+    with pytest.raises(RefusedError, match=named) as error:
+        await Guest("theirs", fleet.a, ()).migrate(fleet.b, Handler.REDIRECT)
+    assert (error.value.host, error.value.exit_status) == ("hostA", 3)
+    await fleet.unchanged(before)
+
+
 async def by_hand(
     machine: Machine, image: GuestImage, drives: Sequence[Drive], words: Sequence[str], console: Sequence[str] = ()
 ) -> Guest:
