@@ -99,5 +99,9 @@ async def _failure(ctx: Context, source: Session) -> EsdError:
     folder = ctx.plan.target.paths.unit(places.guest_unit(ctx.plan).name)
     log = await files.read(await ctx.target(), f"{folder}/log") or b""
     words = [now.error, *log.decode(errors="replace").strip().splitlines()[-2:]]
-    said = "; ".join(word for word in words if word) or f"the source says {now.status}"
+    said = "; ".join(word for word in words if word)
+    if not said:
+        # QEMU 7.2 stops and flushes at the end, and keeps to itself that the flush has failed.
+        what = "the guest could not be moved, and its QEMU does not say why; can its disks be flushed?"
+        return EsdError(what, host=source.host, hint="read the kernel's log there, mend the cause, then migrate again")
     return EsdError(f"the guest could not be moved: {said}", host=ctx.plan.target.host)
