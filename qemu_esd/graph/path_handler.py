@@ -112,8 +112,12 @@ def _launcher(endpoint: Endpoint) -> list[str]:
             return []
 
 
+# Whoever shows no key is put out after ten seconds, and until then must not keep the target from its place.
+_CONNECTIONS = 500
+
+
 def _listen(endpoint: Endpoint) -> str:
-    limit = "max-connections=16"
+    limit = f"max-connections={_CONNECTIONS}"
     match endpoint:
         case TlsTcp():
             creds = names.credentials(nodes.migration_of(endpoint))
