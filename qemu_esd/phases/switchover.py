@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from qemu_esd.errors import EsdError
 from qemu_esd.graph import names
+from qemu_esd.hosts import service
+from qemu_esd.log import logger
 from qemu_esd.model.disk import TlsTcp
 from qemu_esd.model.plan import DiskPlan, Plan, Transport
 from qemu_esd.model.record import State
@@ -37,12 +39,29 @@ async def move_memory(ctx: Context) -> None:
     ctx.hold(Outgoing(source.host, source.monitor, places.guest_unit(plan), places.path_handler(plan)))
     with source.listening("MIGRATION") as seen, source.listening("STOP", "SHUTDOWN") as stops:
         await migrate.start(source, ram_connect(plan))
-        await stream.unless(
-            stream.reached(ctx, source, target, seen, "pre-switchover", RAM_SECONDS),
-            stream.stops(ctx, source, stops),
-            stream.stands_still(ctx, source),
-        )
+        try:
+            await stream.unless(
+                stream.reached(ctx, source, target, seen, "pre-switchover", RAM_SECONDS),
+                stream.stops(ctx, source, stops),
+                stream.stands_still(ctx, source),
+            )
+        except BaseException:
+            await _end_target(ctx)
+            raise
     ctx.clock.mark("stopped")
+
+
+async def _end_target(ctx: Context) -> None:
+    """Before anything is asked: a source whose peer is silent in the handshake is deaf, and its guest stands still.
+
+    It has not been told to go on from pre-switchover, so the target cannot have all of the guest.
+    """
+    unit = places.guest_unit(ctx.plan)
+    try:
+        await service.stop(await ctx.target(), ctx.plan.target.paths.unit(unit.name), unit.name)
+    except EsdError as error:
+        # It is tried again when all is undone, and what cannot be undone then is told.
+        logger.info("the target cannot be ended", host=unit.host, error=str(error))
 
 
 async def commit(ctx: Context) -> None:

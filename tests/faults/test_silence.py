@@ -45,7 +45,7 @@ WHERE: dict[tuple[str, str], tuple[str, ...]] = {
     (FROM_SOURCE, FOR_GOOD): ("memory moves", "committed"),
     (FROM_TARGET, FOR_GOOD): ("memory moves", "stopped", "committed"),
     (TARGET, A_WHILE): ("memory moves", "stopped", GIVEN_AWAY, "committed"),
-    (TARGET, FOR_GOOD): ("memory moves", "stopped", GIVEN_AWAY, "committed"),
+    (TARGET, FOR_GOOD): ("prepared", "memory moves", "stopped", GIVEN_AWAY, "committed"),
     (SOURCE, A_WHILE): ("memory moves",),
     (SOURCE, FOR_GOOD): ("memory moves", "stopped", "committed"),
     (HANDLER, FOR_GOOD): ("prepared", "committed", "settling"),
