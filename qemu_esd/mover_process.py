@@ -20,6 +20,7 @@ from qemu_esd.errors import RefusedError, TimedOutError
 from qemu_esd.journal import store
 from qemu_esd.journal.lines import JournalError
 from qemu_esd.journal.store import home
+from qemu_esd.log import logger
 
 END_SECONDS = 60.0
 
@@ -92,11 +93,22 @@ def find(vm: str) -> Mover | None:
 
 def _running() -> Iterator[Mover]:
     for path in sorted(_folder().glob("*.json")):
-        mover = Mover(**json.loads(path.read_text(encoding="utf-8")))
-        if _is_alive(mover):
+        mover = _read(path)
+        if mover is not None and _is_alive(mover):
             yield mover
-        else:
+        elif mover is not None:
             path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Mover | None:
+    """None for a file that cannot be read: whoever wants that guest's monitor is told that it is busy."""
+    try:
+        return Mover(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        logger.warning("a file of a background move cannot be read, and may be removed", file=str(path), why=str(error))
+        return None
 
 
 def _is_alive(mover: Mover) -> bool:

@@ -158,3 +158,15 @@ async def test_refused_while_another_command_works_on_the_guest(leave: Callable[
             pass
     async with mover_process.taken_over("vm"):
         pass
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"vm": 1}', "\0\0"])
+def test_a_file_that_cannot_be_read_is_nobodys(home: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one guest's move; commands for the others must not fail by it."""
+    (home / "movers").mkdir()
+    file = home / "movers" / "11111111.json"
+    file.write_text(text)
+    assert mover_process.find("vm") is None
+    assert file.exists()
+    file.unlink()
+    assert "11111111.json" in "".join(capsys.readouterr())
