@@ -52,14 +52,14 @@ async def mirror(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
     """Start the mirror, or join the one that runs, and wait until it has read everything or failed."""
     qemu, id = station.qemu, names.move_job(disk.suid)
     await start_mirror(station, disk)
-    job = await _first_pass(station, id, on_bytes)
-    if job is not None and job.error:
-        logger.warning("the background job failed; what is missing is filled piece by piece", error=job.error)
+    await _first_pass(station, id, on_bytes)
+    if await jobs.has_stopped(qemu, id):
+        logger.warning("the background job met an error; what is missing is filled piece by piece", disk=disk.id)
     await end_mirror(qemu, disk.suid)
 
 
-async def _first_pass(station: Station, id: str, on_bytes: OnBytes) -> jobs.Job | None:
-    """Wait until the job has gone through the disk once. How far it is has no event, so it is looked at.
+async def _first_pass(station: Station, id: str, on_bytes: OnBytes) -> None:
+    """Wait until the job has gone through the disk once, or met an error. This has no event, so it is looked at.
 
     Not until it is ready: it reads again what the guest writes, which is local already, and may never catch up.
     """
@@ -67,7 +67,9 @@ async def _first_pass(station: Station, id: str, on_bytes: OnBytes) -> jobs.Job 
     while True:
         job = (await jobs.running(station.qemu)).get(id)
         if job is None or job.status in ("ready", "concluded") or 0 < goal <= job.done:
-            return job
+            return
+        if job.status == "paused" and await jobs.has_stopped(station.qemu, id):
+            return
         goal = goal or job.total
         on_bytes(job.done, job.total)
         await asyncio.sleep(PROGRESS_SECONDS)

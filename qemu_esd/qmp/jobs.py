@@ -57,10 +57,17 @@ async def start_mirror(session: Session, id: str, device: str, target: str, spee
         buf_size=min(MIRROR_BUFFER, max(speed, MIRROR_CHUNK)) if speed else MIRROR_BUFFER,
         # Never write-blocking: cancelling such a job while the guest writes kills 7.2 (measured: signal 11 or 6).
         copy_mode="background",
-        on_source_error="report",
+        # A job that ends while QEMU stops the guest for the same error can leave its filter behind, for good (7.2).
+        on_source_error="stop",
         on_target_error="report",
         auto_dismiss=False,
     )
+
+
+async def has_stopped(session: Session, id: str) -> bool:
+    """Whether the job stands still at something that it could not read."""
+    rows = await session.execute("query-block-jobs")
+    return any(row["device"] == id and row["io-status"] != "ok" for row in rows)
 
 
 async def start_detach(session: Session, id: str, overlay: str) -> None:

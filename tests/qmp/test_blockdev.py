@@ -164,19 +164,26 @@ async def test_a_mirror_is_ready_cancelled_and_dismissed(folder: Path) -> None:
 
 
 async def test_a_job_that_has_ended_or_never_was_counts_as_cancelled(folder: Path) -> None:
-    async with machine(folder, failing(folder, "disk"), null("sink")) as session:
+    async with machine(folder, null("disk"), null("sink")) as session:
         await jobs.start_mirror(session, "move", "disk", "sink", 0)
-        await jobs.wait_status(session, "move", CONCLUDED, 20)
-        await jobs.cancel(session, "move")
+        for _ in range(2):
+            await jobs.cancel(session, "move")
+            await jobs.wait_status(session, "move", CONCLUDED, 20)
         await jobs.dismiss(session, "move")
         await jobs.cancel(session, "move")
 
 
-async def test_a_job_that_fails_tells_why(folder: Path) -> None:
+async def test_a_job_that_meets_an_error_stands_still_until_it_is_ended(folder: Path) -> None:
     async with machine(folder, failing(folder, "disk"), null("sink")) as session:
+        assert not await jobs.has_stopped(session, "move")
         await jobs.start_mirror(session, "move", "disk", "sink", 0)
-        job = await jobs.wait_status(session, "move", READY, 20)
-        assert (job.status, job.error) == ("concluded", "Input/output error")
+        await jobs.wait_status(session, "move", frozenset({"paused"}), 20)
+        assert await jobs.has_stopped(session, "move")
+        await jobs.cancel(session, "move")
+        ended = await jobs.wait_status(session, "move", CONCLUDED, 20)
+        assert ended.error is not None
+        await jobs.dismiss(session, "move")
+        assert await jobs.running(session) == {}
 
 
 async def test_a_state_that_does_not_come_is_not_waited_for(folder: Path) -> None:
