@@ -1,9 +1,10 @@
-"""The command line, killed as by `kill -9` right after a record of its journal is on the disk, or before it is written.
+"""The command line, killed as by `kill -9`, or stopped, at a record of its journal.
 
-    python -m tests.faults.mortal RECORD WORDS...
+    python -m tests.faults.mortal MOMENT WORDS...
 
-RECORD: the number of the record after which it dies, counted in this process from 1; or the state that it does not come
-to write down any more. A process that does not come so far ends by itself.
+MOMENT: N, killed right after the record N is on the disk, counted in this process from 1; before:STATE, killed when it
+is about to write that down; asleep:STATE, stopped (SIGSTOP) right after it has. One that does not come so far ends
+by itself.
 """
 
 from __future__ import annotations
@@ -17,25 +18,28 @@ from qemu_esd.journal.store import Journal
 from qemu_esd.model.record import Entered, Entry
 
 
-def be_mortal(last: str) -> None:
-    """Let this process die there; what the record was is told on stderr."""
+def be_mortal(moment: str) -> None:
+    """Let this process die, or stop, there; what the record was is told on stderr."""
     append, written = Journal.append, 0
 
     def append_and_die(journal: Journal, entry: Entry) -> None:
         nonlocal written
-        if isinstance(entry, Entered) and entry.state == last:
-            die(entry)
+        state = entry.state if isinstance(entry, Entered) else None
+        if moment == f"before:{state}":
+            get(signal.SIGKILL, entry)
         append(journal, entry)
         written += 1
-        if str(written) == last:
-            die(entry)
+        if moment == str(written):
+            get(signal.SIGKILL, entry)
+        if moment == f"asleep:{state}":
+            get(signal.SIGSTOP, entry)
 
     Journal.append = append_and_die  # type: ignore[method-assign, assignment]
 
 
-def die(entry: Entry) -> None:
+def get(number: signal.Signals, entry: Entry) -> None:
     print(entry, file=sys.stderr, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), number)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -23,9 +24,11 @@ from tests.integration.support.guest import Guest
 from tests.integration.support.inside import qemu_facts, running_on, tell
 from tests.integration.support.machine import Machine
 from tests.integration.test_rollback import places
+from tests.integration.test_two_controllers import another
 
 pytestmark = pytest.mark.lab
 
+ALL = pytest.mark.skipif(os.environ.get("ESD_FAULTS") != "all", reason="one moment of many; ESD_FAULTS=all")
 KILLED = -signal.SIGKILL
 DRIVES = (Drive("vda", 7, size=8 * MIB), Drive("vdb", 9, "b.qcow2", size=4 * MIB, chain=1))
 # It dirties memory faster than it moves.
@@ -93,7 +96,9 @@ UNWRITTEN = [
 async def test_killed_before_a_state_is_written(fleet: Fleet, state: State, command: str) -> None:
     """It is reached, and nobody knows: the answer to `cont` may never have come. The QEMUs are asked, and tell."""
     guest = await fleet.boot(*DRIVES)
-    said = await say_and_die(state, "migrate", guest.name, "hostB", "--from", "hostA", "--policy", "on-demand")
+    said = await say_and_die(
+        f"before:{state}", "migrate", guest.name, "hostB", "--from", "hostA", "--policy", "on-demand"
+    )
     assert (said.status, the_story(guest).state is state) == (KILLED, False), said
     ran = await running_on(fleet.machines, guest.name)
     assert ran == ([] if state is State.COMMITTED else ["hostB"])
@@ -137,6 +142,56 @@ async def test_silent_while_memory_moves(fleet: Fleet) -> None:
     await guest.is_well()
     assert (places(fleet), await qemu_facts(guest)) == (before, inside)
     await fleet.finish(guest, settle=False)
+
+
+@ALL
+async def test_stopped_at_the_switchover_for_longer_than_the_guard_waits(fleet: Fleet) -> None:
+    """The guard gives the guest back to the source; what the controller believes when it wakes up does no harm."""
+    guest = await fleet.boot(*DRIVES)
+    before, inside = places(fleet), await qemu_facts(guest)
+    migration = await asleep(guest, State.SWITCHING)
+    await taken_back(guest)
+    migration.send_signal(signal.SIGCONT)
+    said = await end(migration)
+    assert (said.status, "is on hostA as before" in said.err) == (1, True), said
+    await guest.is_well()
+    assert (places(fleet), await qemu_facts(guest)) == (before, inside)
+    report.note(report.Line("SIGSTOP controller for 40 s", "stopped", "(1)", "nothing", "hostA"))
+    await fleet.finish(guest, settle=False)
+
+
+@ALL
+async def test_stopped_after_the_commit(fleet: Fleet, tmp_path: Path) -> None:
+    """Nobody else goes on meanwhile, on this machine or from another; woken up it brings the guest to the target."""
+    guest = await fleet.boot(*DRIVES)
+    migration = await asleep(guest, State.COMMITTED)
+    assert await running_on(fleet.machines, guest.name) == []
+    for words in (("resume", "vm1"), ("rollback", "vm1"), ("migrate", "vm1", "hostC", "--policy", "redirect")):
+        refused = await say(*words)
+        assert (refused.status, "another qemu-esd works" in refused.err) == (3, True), refused
+    with another(tmp_path):
+        refused = await say("migrate", "vm1", "hostC", "--from", "hostA", "--policy", "redirect")
+    assert refused.status == 3, refused
+    told = await say("status", "vm1")
+    assert (told.status, "committed" in told.out) == (0, True), told
+    migration.send_signal(signal.SIGCONT)
+    said = await end(migration)
+    assert said.status == 0, said
+    guest.arrived(fleet.b)
+    await guest.is_well()
+    report.note(report.Line("SIGSTOP controller", "committed", "done (0)", "nothing", "hostB"))
+    await fleet.finish(guest)
+
+
+async def asleep(guest: Guest, state: State) -> asyncio.subprocess.Process:
+    """A migration whose controller is stopped when it has entered `state`."""
+    words = (f"asleep:{state}", "migrate", guest.name, "hostB", "--from", "hostA", "--policy", "on-demand")
+    migration = await start(*words, module="tests.faults.mortal")
+    async with asyncio.timeout(60):
+        while Path(f"/proc/{migration.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert migration.returncode is None
+            await asyncio.sleep(0.1)
+    return migration
 
 
 async def moving(guest: Guest) -> asyncio.subprocess.Process:
