@@ -14,7 +14,7 @@ from qemu_esd.errors import UnfinishedError
 from qemu_esd.model.policy import Handler
 from qemu_esd.phases.context import Progress
 from tests.faults import report
-from tests.faults.test_matrix import What
+from tests.faults.rows import What
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 

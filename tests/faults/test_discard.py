@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from images.build import GuestImage
 from images.pattern import MIB
 from qemu_esd.hosts import lab
 from qemu_esd.journal import store
@@ -136,22 +132,6 @@ async def test_back_to_the_switchover(fleet: Fleet, handler: Handler) -> None:
     assert await content(guest) == before
     await fleet.finish(guest, settle=False)
     assert not any(fleet.b.path(note).exists() for note in notes)
-
-
-@pytest.fixture
-def own_fleet(lab_image: GuestImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
-    """Hosts of its own, because one of them is lost."""
-    if os.geteuid() != 0:
-        pytest.skip("the lab needs root (namespaces and mounts)")
-    monkeypatch.setenv("QEMU_ESD_LAB", f"/run/esd-test-{os.getpid()}-lost")
-    monkeypatch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/esd-test-{os.getpid()}-lost")
-    monkeypatch.setenv("QEMU_ESD_STATE", str(tmp_path / "controller"))
-    try:
-        fleet = Fleet([Machine(host) for host in asyncio.run(lab.up(3)).lab.hosts], lab_image)
-        yield fleet
-        print(fleet.logs())
-    finally:
-        asyncio.run(lab.down())
 
 
 @pytest.mark.skipif(not ALL, reason="with ESD_FAULTS=all")

@@ -14,7 +14,7 @@ from qemu_esd.journal import store
 from qemu_esd.model.policy import Handler
 from tests.faults import report
 from tests.faults.report import thorough
-from tests.faults.test_matrix import MOMENTS, Outcome, What, led_by_status
+from tests.faults.rows import MOMENTS, Outcome, What, led_by_status
 from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet

@@ -15,7 +15,7 @@ from qemu_esd.errors import EsdError, RolledBackError
 from qemu_esd.model.host import guest_sockets
 from qemu_esd.model.policy import Handler
 from tests.faults import report
-from tests.faults.test_matrix import LOAD, MARKS, MOMENTS, VDA, VDB, Outcome, What, led_by_status, marks
+from tests.faults.rows import LOAD, MOMENTS, VDA, Outcome, What, led_by_status, marked_guest, marks
 from tests.integration.support.console import Terminal
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import PATHS, Guest
@@ -67,12 +67,7 @@ CHOSEN = ROWS if os.environ.get("ESD_FAULTS") == "all" else SAMPLE
 
 @pytest.mark.parametrize(("deed", "moment"), CHOSEN, ids=lambda word: word.replace(" ", "-"))
 async def test_while_it_is_moved(fleet: Fleet, deed: str, moment: str) -> None:
-    guest = await fleet.boot(VDA, VDB, load=LOAD)
-    for drive in guest.drives:
-        for place in MARKS:
-            assert await guest.write(drive, *place) == 0
-    await guest.sync()
-    before = await marks(guest)
+    guest, before = await marked_guest(fleet)
     outcome = await migrate(fleet, guest, DEEDS[deed], moment)
     # Paused by somebody: that is respected, wherever the guest is now.
     if DEEDS[deed].stops:

@@ -21,7 +21,7 @@ from qemu_esd.model.record import State
 from qemu_esd.qmp import migrate
 from qemu_esd.qmp.session import Session
 from tests.faults import report
-from tests.faults.test_matrix import LOAD, VDA, VDB
+from tests.faults.rows import LOAD, VDA, VDB
 from tests.integration.support import content
 from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive

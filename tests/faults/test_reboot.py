@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from images.build import GuestImage
 from images.pattern import MIB
 from qemu_esd.hosts import lab
 from qemu_esd.model.plan import Transport
@@ -25,22 +21,6 @@ pytestmark = pytest.mark.lab
 
 VDA, VDB = Drive("vda", 7, size=16 * MIB), Drive("vdb", 9, "b.qcow2", size=8 * MIB, chain=1)
 READS = "esd.mode=verify esd.rate=200 esd.mix=10/0/90"
-
-
-@pytest.fixture
-def own_fleet(lab_image: GuestImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
-    """Hosts of its own, because one of them is rebooted."""
-    if os.geteuid() != 0:
-        pytest.skip("the lab needs root (namespaces and mounts)")
-    monkeypatch.setenv("QEMU_ESD_LAB", f"/run/esd-test-{os.getpid()}-reboot")
-    monkeypatch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/esd-test-{os.getpid()}-reboot")
-    monkeypatch.setenv("QEMU_ESD_STATE", str(tmp_path / "controller"))
-    try:
-        fleet = Fleet([Machine(host) for host in asyncio.run(lab.up(3)).lab.hosts], lab_image)
-        yield fleet
-        print(fleet.logs())
-    finally:
-        asyncio.run(lab.down())
 
 
 @pytest.mark.parametrize("transport", [Transport.TLS, Transport.SSH])

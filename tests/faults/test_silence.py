@@ -22,7 +22,7 @@ from qemu_esd.phases import handover
 from qemu_esd.phases.context import Context
 from tests.faults import report
 from tests.faults.hangs import SILENCES, Silence
-from tests.faults.test_matrix import LOAD, MARKS, MOMENTS, VDA, VDB, Outcome, What, led_by_status, marks
+from tests.faults.rows import MOMENTS, Outcome, What, led_by_status, marked_guest, marks
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import Guest
 from tests.integration.support.inside import running_on
@@ -63,12 +63,7 @@ CHOSEN = ROWS if os.environ.get("ESD_FAULTS") == "all" else sorted(SAMPLE)
 async def test_something_falls_silent(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, silence: str, length: str, moment: str
 ) -> None:
-    guest = await fleet.boot(VDA, VDB, load=LOAD)
-    for drive in guest.drives:
-        for place in MARKS:
-            assert await guest.write(drive, *place) == 0
-    await guest.sync()
-    before = await marks(guest)
+    guest, before = await marked_guest(fleet)
     with ExitStack() as ends:
         outcome = await migrate(fleet, guest, ends, monkeypatch, (silence, length, moment))
         story = store.newest_of("vm1")
