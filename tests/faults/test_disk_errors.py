@@ -43,7 +43,7 @@ async def test_the_source_cannot_flush_when_it_is_to_give_the_guest_away(fleet: 
             if isinstance(what, Progress) and what.what == "RAM":
                 disk.fail(Fault("flush", ""))
 
-        with pytest.raises(RolledBackError, match="runs on hostA as before") as failed:
+        with pytest.raises(RolledBackError, match="on hostA as before") as failed:
             await guest.migrate(fleet.b, Handler.ON_DEMAND, report=hear)
         assert disk.hits() > 0
         disk.mend()
