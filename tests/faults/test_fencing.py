@@ -92,7 +92,7 @@ async def test_the_source_is_told_to_run_before_the_commit(fleet: Fleet, monkeyp
         await take(ctx)
 
     monkeypatch.setattr(handover, "take_images", too_late)
-    with pytest.raises(RolledBackError, match="runs on hostA as before"):
+    with pytest.raises(RolledBackError, match="is on hostA as before"):
         await guest.migrate(fleet.b, Handler.ON_DEMAND)
     assert await running_on(fleet.machines, "vm1") == ["hostA"]
     if ALL:
