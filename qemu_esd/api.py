@@ -23,6 +23,7 @@ from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, State
 from qemu_esd.model.recovery import Wish
 from qemu_esd.model.request import Request
 from qemu_esd.nbd import Residency
+from qemu_esd.phases import adopt as adopting
 from qemu_esd.phases import discard, look, plan, policy, release, settle
 from qemu_esd.phases.context import Clock, Context, Monitors, Reporter
 from qemu_esd.phases.station import Station, observe_station, open_station
@@ -190,6 +191,15 @@ def broken_off(word: str | None) -> store.Story:
         raise RefusedError("no migration that was begun here was broken off", hint="see: qemu-esd status")
     several = ", ".join(f"{story.plan.id} ({story.plan.vm}, {story.state})" for story in stories)
     raise UsageError(f"several migrations were broken off: {several}", hint="name one of them")
+
+
+async def adopt(word: str, host: str, wish: Wish, lost: Collection[str] = ()) -> store.Story:
+    """A migration that another controller has begun, which is lost, as `host` knows it: from now on it is ours.
+
+    Raises RefusedError if there is none, or if it is not clear how far it came; MonitorBusyError if it is at work.
+    """
+    async with open_desk() as desk:
+        return await adopting.adopt(desk.hosts, desk.monitors, host, word, wish, lost)
 
 
 async def recover(

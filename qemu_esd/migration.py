@@ -15,7 +15,7 @@ from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
 from qemu_esd.model.recovery import Source, Verdict, Wish
-from qemu_esd.phases import arrival, handover, prepare, settle, switchover, undo, windows
+from qemu_esd.phases import arrival, handover, notice, prepare, settle, switchover, undo, windows
 from qemu_esd.phases.context import Context, Progress
 from qemu_esd.phases.guard import guarded
 from qemu_esd.phases.station import Station, open_station
@@ -60,6 +60,7 @@ async def forward(ctx: Context) -> Station:
         ctx.enter(State.RUNNING)
         await arrival.write_down(ctx)
         await handover.end_source(ctx)
+        await notice.take_down(ctx)
         ctx.enter(State.HANDED_OVER)
         ctx.measure("handed-over", "start")
         return await _arrived(ctx)

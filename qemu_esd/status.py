@@ -18,7 +18,8 @@ from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import processes, records
 from qemu_esd.journal import registry, store
 from qemu_esd.journal.lines import DamagedJournalError
-from qemu_esd.model.record import GuestRecord, State
+from qemu_esd.model.record import Begun, GuestRecord, State
+from qemu_esd.phases import notice
 from qemu_esd.phases.context import Monitors
 from qemu_esd.phases.station import observe_station
 from qemu_esd.view import GuestView
@@ -83,6 +84,25 @@ async def _open(host: str) -> AsyncIterator[tuple[Hosts, Monitors]]:
 
 
 async def _look_once(hosts: Hosts, monitors: Monitors, host_name: str, vm: str) -> GuestView | str:
+    host = await hosts.get(host_name)
+    paths = (await facts.look(host)).paths
+    seen = await _look_at_guest(hosts, monitors, host_name, vm)
+    if isinstance(seen, str):
+        return seen
+    for begun in await notice.read(host, paths, vm):
+        # What was begun here is told by its journal.
+        if not store.path_of(begun.plan.id).exists():
+            return replace(seen, problem=_begun_elsewhere(begun))
+    return seen
+
+
+def _begun_elsewhere(begun: Begun) -> str:
+    id, target = begun.plan.id, begun.plan.target.host
+    where = f"there: qemu-esd resume {id}; here, if that is lost: qemu-esd resume {id} --host {begun.plan.source.host}"
+    return f"migration {id} to {target} has not come to its end; it was begun by {begun.controller}; {where}"
+
+
+async def _look_at_guest(hosts: Hosts, monitors: Monitors, host_name: str, vm: str) -> GuestView | str:
     host = await hosts.get(host_name)
     record = await records.guest(host, (await facts.look(host)).paths, vm)
     if record is not None and record.moved_to is not None:

@@ -11,9 +11,10 @@ import typer
 
 from qemu_esd.cli import render
 from qemu_esd.cli.running import run
-from qemu_esd.errors import RefusedError, RolledBackError, UnfinishedError
+from qemu_esd.errors import RefusedError, RolledBackError, UnfinishedError, UsageError
 
 if TYPE_CHECKING:
+    from qemu_esd.journal.store import Story
     from qemu_esd.model.plan import Plan
     from qemu_esd.model.recovery import Wish
     from qemu_esd.phases.discard import Loss
@@ -33,15 +34,19 @@ Discard = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
+Host = Annotated[
+    str | None,
+    typer.Option(metavar="HOST", help="A host of it: for a migration that a controller has begun which is lost."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
-def resume(word: Word = None, force_lost: Lost = None, as_json: Json = False) -> None:
+def resume(word: Word = None, host: Host = None, force_lost: Lost = None, as_json: Json = False) -> None:
     """Go on with a migration that was broken off, or start a guest again whose QEMU has ended."""
     from qemu_esd.model.record import State
     from qemu_esd.model.recovery import Wish
 
-    told = _recover(word, Wish.ON, force_lost or [], as_json, yes=True)
+    told = _recover(_story(word, host, Wish.ON, force_lost or []), Wish.ON, force_lost or [], as_json, yes=True)
     if not told.committed and told.state not in (State.DISCARDING, State.DISCARDED):
         what = f"{told.vm} could not go on to {told.target}, and is on {told.source} as before"
         raise RolledBackError(what, hint=f"qemu-esd migrate {told.vm} {told.target} --policy ...")
@@ -49,6 +54,7 @@ def resume(word: Word = None, force_lost: Lost = None, as_json: Json = False) ->
 
 def rollback(
     word: Word = None,
+    host: Host = None,
     force_lost: Lost = None,
     discard_target: Discard = False,
     yes: Yes = False,
@@ -60,15 +66,26 @@ def rollback(
     """
     from qemu_esd.model.recovery import Wish
 
-    _recover(word, Wish.DISCARD if discard_target else Wish.BACK, force_lost or [], as_json, yes)
+    wish = Wish.DISCARD if discard_target else Wish.BACK
+    _recover(_story(word, host, wish, force_lost or []), wish, force_lost or [], as_json, yes)
 
 
-def _recover(word: str | None, wish: Wish, lost: list[str], as_json: bool, yes: bool) -> MigrationView:
+def _story(word: str | None, host: str | None, wish: Wish, lost: list[str]) -> Story:
+    from qemu_esd import api
+
+    if host is None:
+        return api.broken_off(word)
+    if word is None:
+        raise UsageError("--host needs to know what was broken off there", hint="name the guest, or the migration")
+    return run(api.adopt(word, host, wish, lost))
+
+
+def _recover(story: Story, wish: Wish, lost: list[str], as_json: bool, yes: bool) -> MigrationView:
     from qemu_esd import api
     from qemu_esd.cli.render_outcome import recovered
     from qemu_esd.cli.render_progress import Event, display_for, tell
 
-    story, display = api.broken_off(word), display_for(sys.stderr)
+    display = display_for(sys.stderr)
 
     def hear(event: Event) -> None:
         tell(display, event, story.plan)

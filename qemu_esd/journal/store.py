@@ -151,6 +151,23 @@ def begin(plan: Plan) -> Iterator[Journal]:
 
 
 @contextmanager
+def adopt(plan: Plan) -> Iterator[Journal]:
+    """A journal of a migration that was begun elsewhere: there as a whole when the context ends, or not at all."""
+    path = path_of(plan.id)
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    try:
+        with _locked(fresh, plan.id) as stream:
+            journal = Journal(stream, ())
+            journal.append(Planned(plan))
+            yield journal
+            fresh.rename(path)
+            _sync_folder(path.parent)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+@contextmanager
 def reopen(id: str) -> Iterator[Journal]:
     """The journal of a migration that has begun. Raises RefusedError if it is unknown or somebody works on it."""
     path = path_of(id)

@@ -145,3 +145,11 @@ class LinkRecord:
     members: tuple[LinkMember, ...]
     upstream: str | None = None
     put_aside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Begun:
+    """On both hosts until a migration has come to its end: its plan, and where its journal is (USER@MACHINE:FOLDER)."""
+
+    controller: str
+    plan: Plan

@@ -120,3 +120,21 @@ def _discarding(seen: Seen) -> Verdict:
             return Verdict.DISCARD
         case _:
             return Verdict.REFUSE
+
+
+def adopted(seen: Seen, wish: Wish, *, arrived: bool) -> State | None:
+    """How far a migration has come of which there is no journal. None: it may have been committed, or may not.
+
+    `arrived`: the target's host has it in writing that the guest is there. Without that it counts as not committed,
+    which is safe as long as nobody goes back from a target that may have run the guest: there is a moment between its
+    start and that record.
+    """
+    if arrived:
+        return State.COMMITTED
+    match seen:
+        case Seen(Source.GAVE | Source.GONE, Target.GONE):
+            return None
+        case Seen(Source.GAVE | Source.GONE | Source.UNKNOWN, Target.LOADED) if wish is not Wish.ON:
+            return None
+        case _:
+            return State.SWITCHING

@@ -68,7 +68,10 @@ def _programs(host: str, needed: Iterable[str], present: frozenset[str]) -> Iter
 
 def _guest_state(source: SourceView) -> Iterator[Problem]:
     guest = source.guest
-    if source.migration in BUSY:
+    if source.begun:
+        # Explains whatever state its QEMU is in.
+        yield from _broken_off(source)
+    elif source.migration in BUSY:
         yield Problem(guest.host, f"{guest.name} is being migrated already", "wait for it, or see: qemu-esd status")
     elif source.run_state != "running":
         hint = f"let it run first: qemu-esd vm cont {guest.name}"
@@ -79,6 +82,15 @@ def _guest_state(source: SourceView) -> Iterator[Problem]:
             yield Problem(guest.host, f"the block job {job} works on {guest.name}", "wait for it, or cancel it")
     if any(not names.is_ours(id) for id in source.exports):
         yield Problem(guest.host, f"the NBD server of {guest.name} is in use", "end what uses it: nbd-server-stop")
+
+
+def _broken_off(source: SourceView) -> Iterator[Problem]:
+    for begun in source.begun:
+        id, target = begun.plan.id, begun.plan.target.host
+        what = (
+            f"migration {id} of {begun.plan.vm} to {target} has not come to its end; {begun.controller} has its journal"
+        )
+        yield Problem(source.guest.host, what, f"there: qemu-esd resume {id}")
 
 
 def _disks(source: SourceView) -> Iterator[Problem]:

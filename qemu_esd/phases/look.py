@@ -14,8 +14,9 @@ from qemu_esd.hypervisors.cmdline.carried import Place
 from qemu_esd.hypervisors.cmdline.reader import read
 from qemu_esd.journal import registry
 from qemu_esd.model.disk import Image
-from qemu_esd.model.record import GuestRecord
+from qemu_esd.model.record import Begun, GuestRecord
 from qemu_esd.model.vm import Guest, QemuProcess
+from qemu_esd.phases import notice
 from qemu_esd.phases.context import Monitors
 from qemu_esd.qmp import exports, jobs, machine, migrate
 from qemu_esd.qmp.session import Session
@@ -38,6 +39,7 @@ class SourceView:
     places: dict[str, Place]
     ports_in_use: frozenset[int]
     missing_images: tuple[str, ...]
+    begun: tuple[Begun, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ async def source(hosts: Hosts, monitors: Monitors, vm: str, host_name: str, peer
         places=await _places(guest, qemu),
         ports_in_use=await facts.ports_in_use(host),
         missing_images=tuple(path for path in images if path not in present),
+        begun=await notice.read(host, here.paths, vm),
     )
 
 

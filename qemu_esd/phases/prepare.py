@@ -18,7 +18,7 @@ from qemu_esd.model.disk import top_image
 from qemu_esd.model.plan import DiskPlan, Site, Transport
 from qemu_esd.model.record import LinkRecord
 from qemu_esd.model.resource import Export, File, Folder, NbdServer, Room
-from qemu_esd.phases import aside, links, mover, places, windows
+from qemu_esd.phases import aside, links, mover, notice, places, windows
 from qemu_esd.phases.context import Context
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
@@ -45,6 +45,8 @@ async def _make_folders(ctx: Context, site: Site, key: str) -> None:
     state, run = site.paths.link_state(ctx.plan.id), site.paths.link_run(ctx.plan.id)
     ctx.hold(Folder(site.host, state), Folder(site.host, run))
     host = await ctx.hosts.get(site.host)
+    # First of all, so that nothing is ever there of which it does not tell.
+    await notice.put_up(host, site, ctx.plan)
     work = [files.make_folders(host, state, run)]
     if ctx.plan.transport is Transport.TLS:
         work.append(files.write(host, f"{state}/{tls.KEY_FILE}", tls.key_line(key)))

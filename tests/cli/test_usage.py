@@ -41,6 +41,8 @@ MIGRATE = ("migrate", "vm1", "hostB", "--policy", "redirect")
         (("migrate", "vm1", "$(id)", "--policy", "miss", "--from", "local"), "not a host name"),
         (("policy", "vm1", "vda", "redirekt"), "did you mean redirect?"),
         (("policy", "vm1", "vda", "vdb", "miss"), "too many words"),
+        (("resume", "--host", "h"), "name the guest"),
+        (("rollback", "--host", "h"), "name the guest"),
         (("vm", "run"), "needs a name"),
         (("vm", "run", "../vm1"), "cannot be the name"),
         (("vm", "run", "vm1", "--disk", "/srv/disk"), "format=raw"),

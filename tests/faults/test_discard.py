@@ -79,6 +79,7 @@ async def is_back(fleet: Fleet, guest: Guest, before: list[tuple[int, str]]) -> 
     assert fleet.a.path_handlers() == ()
 
 
+@pytest.mark.skipif(not ALL, reason="with ESD_FAULTS=all")
 async def test_refused_while_the_target_lives(fleet: Fleet) -> None:
     guest = await fleet.idle(VDA)
     await guest.migrate(fleet.b, Handler.ON_DEMAND)

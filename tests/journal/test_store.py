@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qemu_esd.errors import RefusedError
+from qemu_esd.errors import EsdError, RefusedError
 from qemu_esd.journal import store
 from qemu_esd.journal.codec import RecordError
 from qemu_esd.journal.lines import DamagedJournalError
@@ -300,3 +300,16 @@ def test_without_a_word_from_the_user_the_folder_is_that_of_the_platform(monkeyp
     monkeypatch.delenv("QEMU_ESD_STATE")
     monkeypatch.setenv("XDG_STATE_HOME", "/xdg")
     assert store.home() == Path("/xdg/qemu-esd")
+
+
+def test_a_journal_of_somebody_else_s_migration_is_there_as_a_whole_or_not_at_all() -> None:
+    with pytest.raises(EsdError, match="no way"):
+        with store.adopt(PLAN) as journal:
+            journal.append(Entered(State.SWITCHING))
+            raise EsdError("no way")
+    assert store.all_ids() == ()
+    with store.adopt(PLAN) as journal:
+        journal.append(Entered(State.SWITCHING))
+        assert store.all_ids() == ()
+    assert store.read(PLAN.id).state is State.SWITCHING
+    assert [path.name for path in store.path_of(PLAN.id).parent.iterdir()] == [f"{PLAN.id}.jsonl"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qemu_esd.model.record import State
-from qemu_esd.model.recovery import Seen, Source, Target, Verdict, Wish, decide
+from qemu_esd.model.recovery import Seen, Source, Target, Verdict, Wish, adopted, decide
 
 ALL = list(product(State, (Seen(*pair) for pair in product(Source, Target)), Wish))
 DOC = Path(__file__).parents[2] / "docs/recovery.md"
@@ -48,6 +48,23 @@ def test_a_guest_that_is_somewhere_is_never_given_up(state: State, seen: Seen, w
     """Undoing ends the target's QEMU: never the only one that has the guest."""
     if seen.source is Source.GONE and seen.target in (Target.LOADED, Target.RAN):
         assert decide(state, seen, wish) is not Verdict.BACK
+
+
+@pytest.mark.parametrize(("state", "seen", "wish"), ALL)
+def test_without_a_journal_less_is_done_and_nothing_else(state: State, seen: Seen, wish: Wish) -> None:
+    """Whatever `state` it really is in: what is concluded from what is seen leads to the same, or to a refusal.
+
+    Going on with what was committed is all the same; it begins with the fence, which may be there already.
+    """
+    broken_off = (State.PREPARING, State.SWITCHING, State.COMMITTED, State.RUNNING)
+    fenced = seen.source not in (Source.RUNS, Source.LEAVING) and seen.target is not Target.WAITS
+    possible = fenced if state.committed else seen.target is not Target.RAN
+    if state not in broken_off or not possible:
+        return
+    for arrived in (False, True) if state is State.RUNNING else (False,):
+        supposed = adopted(seen, wish, arrived=arrived)
+        if supposed is not None and (verdict := decide(supposed, seen, wish)) is not Verdict.REFUSE:
+            assert verdict is decide(state, seen, wish) or (verdict, state.committed) == (Verdict.ON, True)
 
 
 def test_the_page_prints_this_table() -> None:

@@ -14,11 +14,12 @@ from qemu_esd.hypervisors.versions import Program
 from qemu_esd.model.disk import Image
 from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
+from qemu_esd.model.record import Begun
 from qemu_esd.model.request import Request
 from qemu_esd.model.vm import QemuProcess
 from qemu_esd.phases import checks
 from qemu_esd.phases.look import SourceView, TargetView
-from tests.support.samples import MIB, PATHS, disk, guest
+from tests.support.samples import MIB, PATHS, disk, guest, plan
 
 SOURCE, TARGET = "a", "b"
 FACTS = HostFacts(PATHS, frozenset(PROGRAMS))
@@ -123,6 +124,11 @@ PROBLEMS: dict[str, tuple[Change, str, str]] = {
         on_source(migration="pre-switchover", run_state="finish-migrate"),
         SOURCE,
         "vm is being migrated already",
+    ),
+    "broken off": (
+        on_source(begun=(Begun("me@c:/state", plan()),), migration="pre-switchover", run_state="finish-migrate"),
+        SOURCE,
+        "migration 0badcafe of vm to b has not come to its end; me@c:/state has its journal",
     ),
     "paused": (on_source(run_state="paused"), SOURCE, "vm does not run, it is paused"),
     "failed": (on_source(run_state="io-error"), SOURCE, "vm does not run, it is io-error"),
