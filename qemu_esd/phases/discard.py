@@ -22,7 +22,7 @@ from qemu_esd.model.host import guest_sockets
 from qemu_esd.model.record import DiskRecord, GuestRecord, LinkRecord, State
 from qemu_esd.model.recovery import Seen, Source
 from qemu_esd.model.vm import Upstream
-from qemu_esd.phases import arrival, aside, handover, linkends, places, restart
+from qemu_esd.phases import arrival, aside, handover, identity, linkends, places, restart
 from qemu_esd.phases.context import Context
 from qemu_esd.qmp import machine
 from qemu_esd.qmp.session import Session, open_session
@@ -99,6 +99,7 @@ async def _check_source(ctx: Context) -> str | None:
     tops = [top.path for member in link.members if (top := top_image(member.chain))]
     for path in tops:
         await _check_image(host, path, aside.name_aside(path, plan.id))
+    await identity.check(host, plan.source.paths.unit(places.path_handler_name(plan.id)))
     return await aside.time_of(host, aside.name_aside(tops[0], plan.id)) if tops else None
 
 

@@ -25,7 +25,7 @@ async def check(host: Host, folder: str) -> None:
     """Raises RefusedError if an image is not what the path handler's unit, in `folder`, was told that it is."""
     done = await host.attempt(("sh", "-c", f'{guard.SAME} cd -- "$1" && same', "sh", folder))
     if done.status != 0:
-        hint = "put it back as it was; nothing is served before, and the guest waits"
+        hint = "put it back as it was; until then nobody reads from it"
         raise RefusedError(done.text.strip() or done.stderr.strip(), host=host.name, hint=hint)
 
 

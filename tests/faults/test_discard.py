@@ -79,6 +79,12 @@ async def is_back(fleet: Fleet, guest: Guest, before: list[tuple[int, str]]) -> 
     assert fleet.a.path_handlers() == ()
 
 
+def the_story() -> store.Story:
+    story = store.newest_of("vm1")
+    assert story is not None
+    return story
+
+
 @pytest.mark.skipif(not ALL, reason="with ESD_FAULTS=all")
 async def test_refused_while_the_target_lives(fleet: Fleet) -> None:
     guest = await fleet.idle(VDA)
@@ -111,10 +117,16 @@ async def test_back_to_the_switchover(fleet: Fleet, handler: Handler) -> None:
     assert "vda: at most" in asked.err
     assert files(fleet) == places
 
+    image = fleet.a.real(f"{VDA.path}.moved-{the_story().plan.id}")
+    was = image.stat().st_mtime_ns
+    image.touch()
+    changed = await say(*DISCARD, "--yes")
+    assert (changed.status, "is not the image that was left here" in changed.err) == (3, True), changed
+    os.utime(image, ns=(was, was))
+
     died = await say_and_die(1, *DISCARD, "--yes")
     assert died.status == KILLED, died
-    story = store.newest_of("vm1")
-    assert story is not None
+    story = the_story()
     told = await say("status", "vm1")
     assert (f"qemu-esd resume {story.plan.id}" in told.out, "discarding" in told.out) == (True, True), told
     started = await say("vm", "start", "vm1")
