@@ -100,6 +100,7 @@ def flooded(machine: Machine, *addresses: str) -> Iterator[Flood]:
         flood.end()
 
 
+@ALL
 async def test_a_flood_of_connections(fleet: Fleet) -> None:
     """A hundred to the path handler, from before it is there until the end: the target gets its place among them."""
     guest = await fleet.boot(VDA, VDB, load=LOAD)
