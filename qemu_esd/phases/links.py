@@ -37,7 +37,7 @@ while :; do
         fails=$((fails + 1))
         again=8
         [ -e down ] || cut -d . -f 1 /proc/uptime >down
-        if [ $fails -ge 2 ] && [ -n "$1" ]; then ss -K dst "$1" dport = "$2" >/dev/null; fi
+        if [ $fails -ge 2 ] && [ -n "$1" ]; then ss -tK dst "$1" dport = "$2" >/dev/null; fi
     fi
 done
 """
