@@ -30,6 +30,10 @@ from qemu_esd.qmp.session import Session
 CANCEL_SECONDS = 150.0
 
 
+class _GivenAwayError(EsdError):
+    """The source has just given the guest away, to a target that cannot be asked: it may need all that is held."""
+
+
 async def roll_back(ctx: Context, lost: Collection[str] = ()) -> tuple[EsdError, ...]:
     """Release everything that is held, the newest first; returns what went wrong on the way.
 
@@ -45,6 +49,8 @@ async def roll_back(ctx: Context, lost: Collection[str] = ()) -> tuple[EsdError,
         except EsdError as error:
             logger.warning("could not be undone", resource=resource, error=str(error))
             failures.append(error)
+            if isinstance(error, _GivenAwayError):
+                break
     return tuple(failures)
 
 
@@ -107,20 +113,34 @@ async def _release_by(session: Session, resource: NbdServer | Export | QemuObjec
 
 
 async def _undo_outgoing(ctx: Context, outgoing: Outgoing, lost: Collection[str]) -> None:
-    """The target first, so that two copies can never run; then the fence; then the source goes on."""
-    if outgoing.target.host not in lost:
-        await stop_unit(ctx, outgoing.target)
-    if outgoing.host in lost:
-        return
+    """The target first, so that two copies can never run; then the fence; then the source goes on.
+
+    With a target that cannot be reached the stream is ended all the same: at its end the guest would be stopped.
+    """
+    unreached = None if outgoing.target.host in lost else await _try_to_stop(ctx, outgoing.target)
+    if outgoing.host not in lost:
+        try:
+            session = await ctx.monitors.get(outgoing.host, outgoing.monitor, ctx.plan.vm)
+            await _cancel(session)
+            if await machine.run_state(session) == "postmigrate":
+                if unreached is not None:
+                    raise _GivenAwayError(str(unreached), host=outgoing.host)
+                # Also a guest that was paused in the last instant before the switchover: QEMU cannot go back to `paused`.
+                await stop_unit(ctx, outgoing.path_handler)
+                await machine.cont(session)
+        except QemuGoneError:
+            logger.warning("the source QEMU is gone", host=outgoing.host)
+    if unreached is not None:
+        raise unreached
+
+
+async def _try_to_stop(ctx: Context, unit: Unit) -> EsdError | None:
+    """What keeps a unit from being ended, if anything."""
     try:
-        session = await ctx.monitors.get(outgoing.host, outgoing.monitor, ctx.plan.vm)
-        await _cancel(session)
-        if await machine.run_state(session) == "postmigrate":
-            # Also a guest that was paused in the last instant before the switchover: QEMU cannot go back to `paused`.
-            await stop_unit(ctx, outgoing.path_handler)
-            await machine.cont(session)
-    except QemuGoneError:
-        logger.warning("the source QEMU is gone", host=outgoing.host)
+        await stop_unit(ctx, unit)
+    except EsdError as error:
+        return error
+    return None
 
 
 async def _cancel(session: Session) -> None:
