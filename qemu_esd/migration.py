@@ -70,7 +70,10 @@ async def forward(ctx: Context) -> Station:
 
 async def _after_failure(ctx: Context, error: BaseException) -> None:
     """Undo all and raise; returns only where the guest has to go on, because its source died after giving it away."""
-    verdict, seen = await undo.judge(ctx, Wish.BACK)
+    try:
+        verdict, seen = await undo.judge(ctx, Wish.BACK)
+    except RefusedError as refusal:
+        raise _undecided(ctx, error, refusal) from refusal
     if verdict is Verdict.ON:
         logger.warning("the source has died, and the target has all of the guest", error=str(error))
         await take_over(ctx)
@@ -82,6 +85,12 @@ async def _after_failure(ctx: Context, error: BaseException) -> None:
         what = f"{error}; {ctx.plan.vm} is on {ctx.plan.source.host} as before"
         raise RolledBackError(what, hint=error.hint or "mend the cause, then migrate again") from error
     raise error
+
+
+def _undecided(ctx: Context, error: BaseException, refusal: RefusedError) -> EsdError:
+    """Nobody can tell where the guest is. It is no refusal of the migration: that has touched both hosts."""
+    why = str(error) or "interrupted"
+    return EsdError(f"{refusal} (it began with: {why})", hint=f"when all answer: qemu-esd resume {ctx.plan.id}")
 
 
 def _died(ctx: Context, error: BaseException) -> EsdError:
