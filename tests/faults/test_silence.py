@@ -63,7 +63,7 @@ NOBODY_KNOWS = {
     (FROM_TARGET, FOR_GOOD, "stopped"),
 }
 SAMPLE = {
-    (CUT, A_WHILE, "memory moves"),
+    (TARGET, A_WHILE, "stopped"),
 }
 CHOSEN = ROWS if os.environ.get("ESD_FAULTS") == "all" else sorted(SAMPLE)
 

@@ -65,7 +65,7 @@ LIES = {
 async def test_a_lie_is_an_error_for_whoever_asked(
     folder: Path, monkeypatch: pytest.MonkeyPatch, lie: str, stays: bool
 ) -> None:
-    monkeypatch.setattr(module, "COMMAND_SECONDS", 2.0)
+    monkeypatch.setattr(module, "COMMAND_SECONDS", 0.5)
     tracemalloc.start()
     try:
         async with asyncio.timeout(20), peer(folder, LIES[lie], stays=stays) as path:
