@@ -125,7 +125,7 @@ async def _undo_outgoing(ctx: Context, outgoing: Outgoing, lost: Collection[str]
             if await machine.run_state(session) == "postmigrate":
                 if unreached is not None:
                     raise _GivenAwayError(str(unreached), host=outgoing.host)
-                # Also a guest that was paused in the last instant before the switchover: QEMU cannot go back to `paused`.
+                # Also one that was paused in the last instant before the switchover: QEMU cannot go back to `paused`.
                 await stop_unit(ctx, outgoing.path_handler)
                 await machine.cont(session)
         except QemuGoneError:
