@@ -99,6 +99,8 @@ class GuestView:
 
 async def of_station(station: Station) -> GuestView:
     record, story = station.record, _story(station.record)
+    # Over a dead link this takes a while: the link is looked at when it is done.
+    disks = await disk_views(station)
     link, link_down_s = await _link(station)
     figures = figures_of(story)
     return GuestView(
@@ -111,7 +113,7 @@ async def of_station(station: Station) -> GuestView:
         downtime_ms=figures.get("downtime"),
         resumed_after_ms=figures.get("resumed-after"),
         total_ms=figures.get("total"),
-        disks=await disk_views(station),
+        disks=disks,
         host=station.host.name,
         link=link,
         job=await _job(station),

@@ -11,11 +11,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncssh
-
 from qemu_esd.errors import HostError, HostKeyError
 from qemu_esd.hosts.base import Completed, SshAccess, Writer
 from qemu_esd.hosts.scratch import scratch_folder
+from qemu_esd.hosts.sshlib import asyncssh
 
 CONNECT_SECONDS = 15
 # A dead control link is noticed after interval x count seconds.

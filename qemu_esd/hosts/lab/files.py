@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import asyncssh
-
 from qemu_esd.hosts.lab.init import DISK_FOLDERS
 from qemu_esd.hosts.lab.net import SWITCH_ADDRESS
 from qemu_esd.hosts.lab.state import LabHost, write_file
+from qemu_esd.hosts.sshlib import asyncssh
 
 _HOME = DISK_FOLDERS["home"]
 _DISK_MODES = {"tmp": 0o1777, "var-tmp": 0o1777, "srv": 0o755, "state": 0o700, "home": 0o700}

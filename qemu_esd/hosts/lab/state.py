@@ -150,7 +150,10 @@ def locked(root: Path) -> Iterator[int]:
 def _lock(root: Path) -> int:
     while True:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # `lab down` was faster
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         # `lab down` removes the folder while it holds the lock; then we hold the lock of nothing.
         if root.exists() and os.path.samestat(os.fstat(descriptor), root.stat()):
