@@ -28,7 +28,7 @@ class NotBegunError(DamagedJournalError):
 def write(entry: Entry) -> bytes:
     """One whole line."""
     body = json.loads(codec.dump(entry, Entry))
-    return f"{json.dumps({'time': time.time(), 'entry': body, 'crc': _checksum(body)})}\n".encode()
+    return f"{json.dumps({'time': time.time(), 'entry': body, 'crc': _checksum(json.dumps(body))})}\n".encode()
 
 
 def read(path: Path) -> tuple[tuple[Entry, ...], int]:
@@ -70,15 +70,15 @@ def damage(path: Path, reason: str) -> DamagedJournalError:
 def _entry(line: bytes) -> Entry:
     try:
         document: dict[str, Any] = json.loads(line)
-        body = document["entry"]
+        body = json.dumps(document["entry"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise codec.RecordError(f"it is no record ({error})") from error
     # A line of a former version has none.
     if "crc" in document and document["crc"] != _checksum(body):
         raise codec.RecordError("its check sum is that of something else")
-    return codec.load(json.dumps(body), Entry)  # type: ignore[arg-type]
+    return codec.load(body, Entry)  # type: ignore[arg-type]
 
 
-def _checksum(body: object) -> int:
+def _checksum(body: str) -> int:
     """Of an entry as it was written: a bit that has turned over must not make another host or path of it."""
-    return zlib.crc32(json.dumps(body).encode())
+    return zlib.crc32(body.encode())
