@@ -136,10 +136,7 @@ async def test_silent_while_memory_moves(fleet: Fleet) -> None:
     migration = await moving(guest)
     migration.send_signal(signal.SIGSTOP)
     await taken_back(guest)
-    migration.send_signal(signal.SIGCONT)
-    said = await end(migration)
-    assert (said.status, "is on hostA as before" in said.err) == (1, True), said
-    await guest.is_well()
+    await undoes_it(guest, migration)
     assert (places(fleet), await qemu_facts(guest)) == (before, inside)
     await fleet.finish(guest, settle=False)
 
@@ -151,10 +148,7 @@ async def test_stopped_at_the_switchover_for_longer_than_the_guard_waits(fleet: 
     before, inside = places(fleet), await qemu_facts(guest)
     migration = await asleep(guest, State.SWITCHING)
     await taken_back(guest)
-    migration.send_signal(signal.SIGCONT)
-    said = await end(migration)
-    assert (said.status, "is on hostA as before" in said.err) == (1, True), said
-    await guest.is_well()
+    await undoes_it(guest, migration)
     assert (places(fleet), await qemu_facts(guest)) == (before, inside)
     report.note(report.Line("SIGSTOP controller for 40 s", "stopped", "(1)", "nothing", "hostA"))
     await fleet.finish(guest, settle=False)
@@ -211,6 +205,14 @@ async def taken_back(guest: Guest) -> None:
         while (await tell(guest, "query-migrate"))["status"] not in ("cancelled", "failed"):
             await asyncio.sleep(0.2)
     assert (await tell(guest, "query-status"))["running"]
+    await guest.is_well()
+
+
+async def undoes_it(guest: Guest, migration: asyncio.subprocess.Process) -> None:
+    """Woken up again, the controller finds that it has nothing to go on with."""
+    migration.send_signal(signal.SIGCONT)
+    said = await end(migration)
+    assert (said.status, "is on hostA as before" in said.err) == (1, True), said
     await guest.is_well()
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-
 import pytest
 
 from images.pattern import MIB
 from qemu_esd import api
-from qemu_esd.hosts import lab
 from qemu_esd.model.plan import Transport
 from qemu_esd.model.policy import Handler
 from tests.faults import report
 from tests.faults.rows import marked_guest, marks
 from tests.integration.support.fleet import Fleet
+from tests.integration.support.links import slow
 
 pytestmark = [pytest.mark.lab, report.thorough]
 
@@ -23,22 +19,12 @@ pytestmark = [pytest.mark.lab, report.thorough]
 RATES = (2 * MIB, 5 * MIB)
 
 
-@asynccontextmanager
-async def slow(rate: int) -> AsyncIterator[None]:
-    link = await lab.link_between("hostA", "hostB")
-    await lab.set_link(replace(link, rate=rate))
-    try:
-        yield
-    finally:
-        await lab.set_link(link)
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("transport", [Transport.TLS, Transport.SSH])
 @pytest.mark.parametrize("rate", RATES)
 async def test_a_link_that_carries_little(fleet: Fleet, rate: int, transport: Transport) -> None:
     guest, before = await marked_guest(fleet)
-    async with slow(rate):
+    async with slow("hostA", "hostB", rate):
         told = await guest.migrate(fleet.b, Handler.BACKGROUND, transport=transport)
         assert told.state == "settled"
         await guest.is_well()

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 
 from images.pattern import MIB
 from qemu_esd import mover_process
-from qemu_esd.hosts import lab
 from qemu_esd.hosts.connect import open_hosts
 from qemu_esd.journal import registry
 from qemu_esd.model.host import guest_sockets
@@ -22,6 +18,7 @@ from tests.integration.support.commands import end, say, start
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import PATHS, Guest
+from tests.integration.support.links import slow
 
 pytestmark = pytest.mark.lab
 
@@ -41,16 +38,6 @@ async def _await_line(process: asyncio.subprocess.Process, word: str) -> None:
     async with asyncio.timeout(60):
         while not (line := await process.stderr.readline()).decode().startswith(word):
             assert line, f"it ended, and never said {word!r}"
-
-
-@asynccontextmanager
-async def _slow_link(rate: int) -> AsyncIterator[None]:
-    link = await lab.link_between("hostA", "hostB")
-    await lab.set_link(replace(link, rate=rate))
-    try:
-        yield
-    finally:
-        await lab.set_link(link)
 
 
 async def _finish(fleet: Fleet, guest: Guest) -> None:
@@ -129,7 +116,7 @@ async def test_a_dry_run_touches_nothing(fleet: Fleet) -> None:
 
 async def test_a_signal_before_the_commit_rolls_back(fleet: Fleet) -> None:
     guest = await fleet.idle(Drive("vda", 7, size=8 * MIB))
-    async with _slow_link(SLOW_FOR_MEMORY):
+    async with slow("hostA", "hostB", SLOW_FOR_MEMORY):
         moving = await start("migrate", "vm1", "hostB", "--policy", "background", "--json")
         await _await_line(moving, "prepared after")
         moving.send_signal(signal.SIGINT)
@@ -146,7 +133,7 @@ async def test_a_signal_before_the_commit_rolls_back(fleet: Fleet) -> None:
 async def test_a_move_goes_on_without_us_and_another_command_takes_over(fleet: Fleet) -> None:
     vda = Drive("vda", 7, size=32 * MIB)
     guest = await fleet.idle(vda)
-    async with _slow_link(SLOW_FOR_DISKS):
+    async with slow("hostA", "hostB", SLOW_FOR_DISKS):
         moving = await start("migrate", "vm1", "hostB", "--policy", "background", "--json")
         await _await_line(moving, "moving the data")
         moving.send_signal(signal.SIGTERM)
@@ -174,7 +161,7 @@ async def test_a_move_goes_on_without_us_and_another_command_takes_over(fleet: F
 
 async def test_detached_it_comes_to_its_end_by_itself(fleet: Fleet) -> None:
     guest = await fleet.idle(Drive("vda", 7, size=16 * MIB))
-    async with _slow_link(SLOW_FOR_DISKS):
+    async with slow("hostA", "hostB", SLOW_FOR_DISKS):
         moved = await say("migrate", "vm1", "hostB", "--policy", "background", "--detach", "--release", "--json")
         assert moved.status == 0, moved.err
         assert moved.json["state"] == "handed-over"

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 
 from images.pattern import MIB
-from qemu_esd.hosts import lab
 from qemu_esd.model.plan import Transport
 from qemu_esd.model.policy import Handler
 from tests.integration.support.commands import say
@@ -18,6 +14,7 @@ from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import Guest
 from tests.integration.support.inside import tell
+from tests.integration.support.links import cut
 
 pytestmark = pytest.mark.lab
 
@@ -26,16 +23,6 @@ NOTICED_SECONDS = 25.0
 STOPPED_SECONDS = 40.0
 ANSWER_SECONDS = 5.0
 BACK_SECONDS = 60.0
-
-
-@asynccontextmanager
-async def cut(one: str, other: str) -> AsyncIterator[None]:
-    link = await lab.link_between(one, other)
-    await lab.set_link(replace(link, up=False))
-    try:
-        yield
-    finally:
-        await lab.set_link(replace(link, up=True))
 
 
 async def test_a_dead_link(fleet: Fleet) -> None:
