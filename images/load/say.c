@@ -1,5 +1,6 @@
-/* The lines on the serial console. Every line is `esd-load [WORD] key=value ...`, one line per write(2), values
- * without blanks (odd bytes as %XX). Times are milliseconds of CLOCK_MONOTONIC, positions and lengths bytes.
+/* The lines on the serial console. Every line is `esd-load [WORD] key=value ... sum=HEX`, one line per write(2), values
+ * without blanks (odd bytes as %XX). Times are milliseconds of CLOCK_MONOTONIC, positions and lengths bytes. sum, not
+ * shown below, is the CRC-32 of what stands between `esd-load ` and ` sum=`: a serial line may repeat a character.
  *
  * At the start, one line per disk, then `ready`:
  *   esd-load disk name=vda size=.. lbs=.. pbs=.. ro=0 serial=.. wwn=.. path=.. block=.. area=.. seed=.. fill=..
@@ -65,14 +66,15 @@ static void put(const char *line, size_t size)
 void say(const char *format, ...)
 {
     char line[LINE] = "esd-load ";
-    const size_t head = 9, room = sizeof line - head - 1;
+    const size_t head = 9, tail = sizeof " sum=01234567\n", room = sizeof line - head - tail;
     va_list args;
 
     va_start(args, format);
     int length = vsnprintf(line + head, room, format, args);
     va_end(args);
     size_t size = head + ((size_t)length < room ? (size_t)length : room - 1);
-    line[size++] = '\n';
+    uint32_t sum = crc32_add(0, (const uint8_t *)line + head, size - head);
+    size += (size_t)snprintf(line + size, tail, " sum=%08x\n", sum);
 
     pthread_mutex_lock(&console);
     put(line, size);

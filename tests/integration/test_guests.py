@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+from contextlib import suppress
 
 import pytest
 
@@ -20,6 +23,7 @@ pytestmark = pytest.mark.lab
 
 HOSTS = ("hostA", "hostB", "hostC")
 VDA = Drive("vda", 7, size=4 * MIB)
+ASKED = 60
 
 
 async def test_the_console_is_recorded_wherever_it_runs(fleet: Fleet) -> None:
@@ -38,6 +42,31 @@ async def test_the_console_is_recorded_wherever_it_runs(fleet: Fleet) -> None:
     assert seconds == sorted(set(seconds))
     assert last.number("t") in seconds
     await fleet.finish(guest)
+
+
+async def test_a_record_beside_a_slow_reader(fleet: Fleet) -> None:
+    """QEMU records characters twice that find the socket full; what the guest has said is still read as it was."""
+    guest = await fleet.boot(VDA, load="esd.mode=idle")
+    seen, start = guest.described(), len(guest.console.lines)
+    with socket.socket(socket.AF_UNIX) as terminal:
+        terminal.connect(str(guest.console_socket(guest.machine)))
+        terminal.sendall(b"disks\n" * ASKED)
+        for _ in range(ASKED):
+            await _read_slowly(guest, terminal)
+    rows = [dict(line.values) for line in guest.console.lines[start:] if line.word == "disk"]
+    assert rows == [seen["vda"]] * ASKED
+    await fleet.finish(guest)
+
+
+async def _read_slowly(guest: Guest, terminal: socket.socket) -> None:
+    """Until the guest has answered: each time all that is in the socket, which has been full for a while by then."""
+    terminal.setblocking(False)
+    answer = asyncio.create_task(guest.console.wait("disks"))
+    while not answer.done():
+        await asyncio.wait([answer], timeout=0.02)
+        with suppress(BlockingIOError):
+            terminal.recv(1 << 16)
+    await answer
 
 
 async def test_listed_by_whoever_started_it(fleet: Fleet) -> None:

@@ -74,19 +74,16 @@ class Console:
 class Terminal:
     """Somebody at the console, for as long as the guest's QEMU runs.
 
-    One connection, and always read, at once: while QEMU still writes to one that has been closed, the guest's words are
-    lost; and a character that finds the socket full is written into QEMU's record twice (a few hundred fill it).
+    One connection, and always read: while QEMU still writes to one that has been closed, the guest's words are lost,
+    and while the socket is full (a few hundred characters fill it) the guest's console waits.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
-        # A process, because a thread would have to wait for ours; it ends with the connection. It comes before all that
-        # is not as urgent: with nice -n -20 a busy machine still lets it wait too long, 1 line in 400.
-        self._reader = subprocess.Popen(
-            ["chrt", "--rr", "1", "cat"], stdin=self._socket.fileno(), stdout=subprocess.DEVNULL
-        )
+        # A process, because a thread would have to wait for ours; it ends with the connection.
+        self._reader = subprocess.Popen(["cat"], stdin=self._socket.fileno(), stdout=subprocess.DEVNULL)
 
     def type(self, text: str) -> None:
         self._socket.sendall(f"{text}\n".encode())
