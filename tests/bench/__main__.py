@@ -17,31 +17,36 @@ from pathlib import Path
 from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.units import parse_rate
 from tests.bench import plot, switchover, table
+from tests.bench.bench import Bench, Settings
 from tests.bench.outcome import Results, from_plain, to_plain
-from tests.bench.rows import QUICK, ROWS, parse_row
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, FIGURES = ROOT / "bench-results", ROOT / "docs" / "figures"
-BENCHES = ("switchover",)
-WAYS = (switchover.ON_DEMAND, switchover.PRE_COPY)
+BENCHES = {bench.name: bench for bench in (switchover.BENCH,)}
 
 
 def main() -> int:
     words = _words()
-    for name in set(words.name) - set(BENCHES):
+    for name in sorted(set(words.name) - set(BENCHES)):
         raise UsageError(f"there is no benchmark {name!r}", hint=f"there is {', '.join(BENCHES)}")
     if os.geteuid() != 0:
         raise RefusedError("a benchmark needs a lab, and a lab needs root", hint="python3 tasks.py bench")
     earlier = from_plain(json.loads(words.compare.read_text())) if words.compare else None
-    results = asyncio.run(_run(_settings(words)))
-    folder = _write(results)
-    if words.keep:
+    done = [_measure(BENCHES[name], _settings(words), earlier, words.keep) for name in words.name or BENCHES]
+    return 0 if all(done) else 1
+
+
+def _measure(bench: Bench, settings: Settings, earlier: Results | None, keep: bool) -> bool:
+    """Run one, write it and show it. False: some of it has failed."""
+    print(f"{bench.name}: {bench.what}", file=sys.stderr)
+    results = asyncio.run(_run(bench, settings))
+    folder = _write(bench, results)
+    if keep:
         shutil.copytree(folder, FIGURES, dirs_exist_ok=True)
-    print(table.markdown(results, *WAYS))
-    if earlier:
-        print(table.comparison(results, earlier))
-    failed = [sample for sample in results.samples if sample.figures is None and not sample.unfinished]
-    return 1 if failed else 0
+    print(table.markdown(bench, results))
+    if earlier and earlier.bench == bench.name:
+        print(table.comparison(bench, results, earlier))
+    return not any(sample.figures is None and not sample.unfinished for sample in results.samples)
 
 
 def _words() -> argparse.Namespace:
@@ -57,28 +62,28 @@ def _words() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _settings(words: argparse.Namespace) -> switchover.Settings:
+def _settings(words: argparse.Namespace) -> Settings:
     runs = words.runs or (1 if words.quick else 3)
-    rows = tuple(parse_row(text) for text in words.disk or ()) or (QUICK if words.quick else ROWS)
-    return switchover.Settings(rows, runs, words.bound, words.rate)
+    return Settings(runs, words.quick, words.bound, words.rate, tuple(words.disk or ()))
 
 
-async def _run(settings: switchover.Settings) -> Results:
+async def _run(bench: Bench, settings: Settings) -> Results:
     task = asyncio.current_task()
     assert task is not None
     # The lab must go also when we are told to end.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await switchover.run(settings)
+    return await bench.run(settings)
 
 
-def _write(results: Results) -> Path:
+def _write(bench: Bench, results: Results) -> Path:
     """A folder of this run: the JSON, the table, the pictures."""
     folder = RESULTS / f"{results.bench}-{results.when.replace(':', '').replace('+0000', 'Z')}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{results.bench}.json").write_text(json.dumps(to_plain(results), indent=1) + "\n")
-    (folder / f"{results.bench}.md").write_text(table.markdown(results, *WAYS))
-    for measure in plot.PICTURES:
-        (folder / f"{results.bench}-{measure}.svg").write_bytes(plot.draw(results, measure, WAYS))
+    (folder / f"{results.bench}.md").write_text(table.markdown(bench, results))
+    for measure in bench.measures:
+        if measure.drawn:
+            (folder / f"{results.bench}-{measure.name}.svg").write_bytes(plot.draw(bench, measure, results))
     print(f"written to {folder.relative_to(ROOT)}/", file=sys.stderr)
     return folder
 

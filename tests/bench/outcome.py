@@ -1,46 +1,26 @@
-"""What came out: one sample per migration, and what several of them say together. Pure."""
+"""What came out: one sample per way and run, and what several of them say together. Pure."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cattrs import Converter
 
 
 @dataclass(frozen=True)
-class Figures:
-    """One migration, by the witness. Times in ms, counts in bytes.
-
-    running      from the start of the command until the target's QEMU says RESUME
-    downtime     from STOP on the source until RESUME on the target
-    qemu         what the source's QEMU says of its own share of it
-    silent       by how much the latest of the guest's lines, one a second, was late: what is seen from outside
-    longest_io   the longest single I/O by the guest's own clock, which stands still while the guest does
-    link         over the link, both ways, until the command was done
-    """
-
-    running: float
-    downtime: float
-    qemu: float | None
-    silent: float
-    longest_io: float
-    link: int
-
-
-MEASURES = tuple(field.name for field in fields(Figures))
-
-
-@dataclass(frozen=True)
 class Sample:
-    """One migration of row `row` in the way `way`. `figures` None: it did not arrive; `why` tells."""
+    """Row `row` in the way `way`. `figures`, by the names of measures: None if it did not come to an end; `why` tells.
+
+    `unfinished`: it would have come to one, but took too long.
+    """
 
     row: str
     way: str
     run: int
-    figures: Figures | None
+    figures: Mapping[str, float] | None
     why: str = ""
     unfinished: bool = False
 
@@ -78,13 +58,13 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 def measured(samples: Iterable[Sample], measure: str) -> Spread | None:
     """The spread of one measure over the samples that arrived."""
-    return spread(getattr(sample.figures, measure) for sample in samples if sample.figures)
+    return spread(sample.figures.get(measure) for sample in samples if sample.figures)
 
 
 def ratio(over: Iterable[Sample], under: Iterable[Sample], measure: str) -> Spread | None:
     """`over` divided by `under`, run by run: what was measured side by side is compared."""
-    below = {sample.run: getattr(sample.figures, measure) for sample in under if sample.figures}
-    pairs = [(getattr(sample.figures, measure), below.get(sample.run)) for sample in over if sample.figures]
+    below = {sample.run: sample.figures.get(measure) for sample in under if sample.figures}
+    pairs = [(sample.figures.get(measure), below.get(sample.run)) for sample in over if sample.figures]
     return spread(one / other for one, other in pairs if one is not None and other)
 
 

@@ -7,13 +7,9 @@ from typing import Any
 import pygal  # type: ignore[import-untyped]
 from pygal.style import Style  # type: ignore[import-untyped]
 
+from tests.bench.bench import Bench, Measure
 from tests.bench.outcome import Results, measured
 
-# What is drawn: the measure, its heading, and what a value in ms is divided by.
-PICTURES = {
-    "running": ("Seconds until the guest runs on the target (logarithmic)", 1000),
-    "downtime": ("Milliseconds of downtime", 1),
-}
 # A logarithmic axis has no zero: this is where its bars begin, for every way alike.
 AXIS_BEGINS = 0.1
 
@@ -23,21 +19,20 @@ _STYLE = Style(
     foreground="#333333",
     foreground_strong="#000000",
     foreground_subtle="#bbbbbb",
-    colors=("#1b6ca8", "#d98032"),
+    colors=("#1b6ca8", "#d98032", "#5a9e6f", "#8a6bb0"),
     opacity="1",
     font_family="sans-serif",
     label_font_size=12,
     value_font_size=13,
-    value_colors=("#ffffff", "#000000"),
+    value_colors=("#ffffff", "#000000", "#000000", "#ffffff"),
 )
 
 
-def draw(results: Results, measure: str, ways: tuple[str, ...]) -> bytes:
+def draw(bench: Bench, measure: Measure, results: Results) -> bytes:
     """Medians as bars, one group per row. A way that did not arrive has a pale bar as high as its bound."""
-    title, unit = PICTURES[measure]
-    rows = {row: [_bar(results, row, way, measure, unit) for way in ways] for row in results.rows()}
+    rows = {row: [_bar(results, row, way, measure) for way in bench.ways] for row in results.rows()}
     chart = pygal.Bar(
-        title=title,
+        title=measure.drawn,
         print_values=True,
         legend_at_bottom=True,
         truncate_label=-1,
@@ -47,12 +42,12 @@ def draw(results: Results, measure: str, ways: tuple[str, ...]) -> bytes:
         # A picture: no script of somebody's.
         js=[],
         formatter=_written,
-        **(_logarithmic(rows) if measure == "running" else {}),
+        **(_logarithmic(rows) if measure.logarithmic else {}),
     )
     # Else a random one: the same results must give the same picture.
-    chart.uuid = f"{results.bench}-{measure}"
+    chart.uuid = f"{results.bench}-{measure.name}"
     chart.x_labels = list(rows)
-    for number, way in enumerate(ways):
+    for number, way in enumerate(bench.ways):
         chart.add(way, [bars[number] for bars in rows.values()])
     return bytes(chart.render())
 
@@ -68,12 +63,12 @@ def _logarithmic(rows: dict[str, list[Any]]) -> dict[str, Any]:
     return {"logarithmic": True, "range": (AXIS_BEGINS, highest), "zero": AXIS_BEGINS, "y_labels": labels}
 
 
-def _bar(results: Results, row: str, way: str, measure: str, unit: float) -> Any:
+def _bar(results: Results, row: str, way: str, measure: Measure) -> Any:
     samples = results.of(row, way)
-    seen = measured(samples, measure)
+    seen = measured(samples, measure.name)
     if seen is not None:
-        return seen.median / unit
-    if measure != "running" or not any(sample.unfinished for sample in samples):
+        return measure.scaled(seen.median)
+    if measure.name != "running" or not any(sample.unfinished for sample in samples):
         return None
     bound = results.facts["bound_s"]
     return {"value": bound, "formatter": lambda value: f"> {value:.0f}", "style": "fill-opacity: 0.3"}

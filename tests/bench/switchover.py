@@ -1,7 +1,14 @@
 """The benchmark `switchover`: how long until the guest runs elsewhere, and what it notices, by size of its disk.
 
 The same guest is moved by qemu-esd (on-demand) and by the usual pre-copy, in turns, so that whatever else happens
-on the machine happens to both.
+on the machine happens to both. By the witness, in ms and bytes:
+
+running      from the start of the command until the target's QEMU says RESUME
+downtime     from STOP on the source until RESUME on the target
+qemu         what the source's QEMU says of its own share of it
+silent       by how much the latest of the guest's lines, one a second, was late: what is seen from outside
+longest_io   the longest single I/O by the guest's own clock, which stands still while the guest does
+link         over the link, both ways, until the command was done
 """
 
 from __future__ import annotations
@@ -9,8 +16,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,8 +28,9 @@ from qemu_esd.model.request import Request
 from qemu_esd.qmp import jobs
 from qemu_esd.qmp.session import Session
 from tests.bench import precopy
-from tests.bench.outcome import Figures, Results, Sample
-from tests.bench.rows import LOAD, FrontDrive, Row
+from tests.bench.bench import Bench, Measure, Settings, Unit, turns
+from tests.bench.outcome import Results, Sample
+from tests.bench.rows import LOAD, QUICK, ROWS, FrontDrive, Row, parse_row
 from tests.bench.stand import Stand, machine_facts, open_stand
 from tests.bench.witness import Witness, watching
 from tests.integration.support.guest import MEMORY, Guest
@@ -50,22 +57,12 @@ ON_DEMAND, PRE_COPY = "qemu-esd on-demand", "pre-copy mirror"
 WAYS: dict[str, Way] = {ON_DEMAND: on_demand, PRE_COPY: precopy.move}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """`bound`: seconds that a migration may take; `rate`: the link's limit in bytes/s, None for none."""
-
-    rows: tuple[Row, ...]
-    runs: int
-    bound: float
-    rate: int | None = None
-
-
 async def run(settings: Settings) -> Results:
     """Measure everything. One line of progress per migration on stderr."""
     when, facts = datetime.now(UTC).isoformat(timespec="seconds"), machine_facts()
     samples: list[Sample] = []
     async with open_stand(settings.rate) as stand:
-        for number, row, way in _turns(settings):
+        for number, row, way in turns(settings.runs, _rows(settings), tuple(WAYS)):
             if not any(_too_slow(old) for old in samples if (old.row, old.way) == (row.name, way)):
                 samples.append(await _sample(stand, row, way, number, settings.bound))
                 _say(samples[-1])
@@ -73,16 +70,13 @@ async def run(settings: Settings) -> Results:
     return Results("switchover", when, facts | _plain(settings), tuple(samples))
 
 
-def _turns(settings: Settings) -> Iterator[tuple[int, Row, str]]:
-    """Each row in both ways, right after each other; who comes first changes from run to run."""
-    for number in range(settings.runs):
-        for row in settings.rows:
-            yield from ((number, row, way) for way in (list(WAYS) if number % 2 == 0 else reversed(WAYS)))
+def _rows(settings: Settings) -> tuple[Row, ...]:
+    return tuple(map(parse_row, settings.disks)) or (QUICK if settings.quick else ROWS)
 
 
 def _too_slow(sample: Sample) -> bool:
     """Once is enough."""
-    return sample.unfinished or (sample.figures is not None and sample.figures.running > ONCE_SECONDS * 1000)
+    return sample.unfinished or (sample.figures is not None and sample.figures["running"] > ONCE_SECONDS * 1000)
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
@@ -106,7 +100,7 @@ class _NotArrivedError(Exception):
     """The migration was not done within its bound."""
 
 
-async def _measure(stand: Stand, drive: FrontDrive, way: Way, bound: float) -> Figures:
+async def _measure(stand: Stand, drive: FrontDrive, way: Way, bound: float) -> dict[str, float]:
     guest = Guest(NAME, stand.a, [drive])
     await guest.start(stand.image, LOAD)
     async with watching(NAME, stand.a, stand.b) as witness:
@@ -133,19 +127,19 @@ async def _how_far(source: Session) -> str:
     return f" (the copy had done {shares[0]:.0%})" if shares else ""
 
 
-def _figures(witness: Witness, source: str, target: str, started: float, link: int) -> Figures:
+def _figures(witness: Witness, source: str, target: str, started: float, link: int) -> dict[str, float]:
     running = witness.events["RESUME", target]
     before = [beat for beat in witness.beats_of(source) if beat.at <= started]
     after = [beat for beat in witness.beats if beat.at > started]
     _check(before[-1].line, after[-1].line)
-    return Figures(
-        running=_millis(running - started),
-        downtime=_millis(running - witness.events["STOP", source]),
-        qemu=witness.downtime_ms,
-        silent=_millis(max(beat.lateness for beat in after) - min(beat.lateness for beat in before)),
-        longest_io=max(beat.line.number("istall") for beat in after),
-        link=link,
-    )
+    own = {} if witness.downtime_ms is None else {"qemu": witness.downtime_ms}
+    return own | {
+        "running": _millis(running - started),
+        "downtime": _millis(running - witness.events["STOP", source]),
+        "silent": _millis(max(beat.lateness for beat in after) - min(beat.lateness for beat in before)),
+        "longest_io": max(beat.line.number("istall") for beat in after),
+        "link": link,
+    }
 
 
 def _millis(seconds: float) -> float:
@@ -160,9 +154,31 @@ def _check(before: LoadLine, after: LoadLine) -> None:
 
 
 def _say(sample: Sample) -> None:
-    told = sample.why if sample.figures is None else _brief(asdict(sample.figures))
+    told = sample.why if sample.figures is None else _brief(sample.figures)
     print(f"  run {sample.run + 1}  {sample.row:24} {sample.way:20} {told}", file=sys.stderr, flush=True)
 
 
-def _brief(figures: dict[str, Any]) -> str:
+def _brief(figures: Mapping[str, float]) -> str:
     return f"running after {figures['running'] / 1000:.2f} s, downtime {figures['downtime']:.0f} ms"
+
+
+BENCH = Bench(
+    "switchover",
+    "how long until the guest runs elsewhere, and what it notices, by the size of its disk; against pre-copy",
+    tuple(WAYS),
+    (
+        Measure(
+            "running",
+            "runs on the target after",
+            Unit.SECONDS,
+            drawn="Seconds until the guest runs on the target (logarithmic)",
+            logarithmic=True,
+        ),
+        Measure("downtime", "downtime", Unit.MILLIS, drawn="Milliseconds of downtime"),
+        Measure("qemu", "QEMU's own downtime", Unit.MILLIS),
+        Measure("silent", "silent, seen from outside", Unit.MILLIS),
+        Measure("longest_io", "longest I/O", Unit.MILLIS),
+        Measure("link", "bytes over the link", Unit.BYTES),
+    ),
+    run,
+)

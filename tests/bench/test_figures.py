@@ -11,7 +11,8 @@ import pytest
 from qemu_esd.errors import UsageError
 from qemu_esd.units import GIB, MIB, TIB
 from tests.bench import plot, table
-from tests.bench.outcome import Figures, Results, Sample, Spread, from_plain, measured, ratio, to_plain
+from tests.bench.bench import Bench, Measure, Unit, turns
+from tests.bench.outcome import Results, Sample, Spread, from_plain, measured, ratio, to_plain
 from tests.bench.rows import Row, parse_row
 
 FACTS = {
@@ -28,7 +29,17 @@ FACTS = {
 
 
 def sample(way: str, run: int, running: float, row: str = "1 GiB") -> Sample:
-    return Sample(row, way, run, Figures(running, 20.0, None, 25.0, 3.0, 1 << 20))
+    return Sample(row, way, run, {"running": running, "downtime": 20.0, "link": 1 << 20})
+
+
+async def nothing(_: object) -> Results:
+    raise NotImplementedError
+
+
+RUNNING = Measure("running", "runs after", Unit.SECONDS, drawn="Seconds", logarithmic=True)
+DOWNTIME = Measure("downtime", "downtime", Unit.MILLIS, drawn="Milliseconds")
+OWN = Measure("qemu", "QEMU's own", Unit.MILLIS)
+BENCH = Bench("switchover", "how long", ("fast", "slow"), (RUNNING, DOWNTIME, OWN), nothing)
 
 
 def results(*samples: Sample) -> Results:
@@ -53,7 +64,7 @@ def test_a_ratio_compares_run_by_run() -> None:
 
 
 def test_the_table_tells_medians_ranges_and_what_did_not_arrive() -> None:
-    lines = table.markdown(results(*FAST, *SLOW, sample("fast", 0, 1500.0, "1 TiB"), LATE), "fast", "slow").splitlines()
+    lines = table.markdown(BENCH, results(*FAST, *SLOW, sample("fast", 0, 1500.0, "1 TiB"), LATE)).splitlines()
 
     assert lines[2].startswith("| 1 GiB | fast | 2.00 s (1.00 s to 3.00 s) | 20 ms (20 ms to 20 ms) | - |")
     assert lines[4].startswith("|  | *slow / fast* | *x 4* |")
@@ -63,9 +74,15 @@ def test_the_table_tells_medians_ranges_and_what_did_not_arrive() -> None:
 
 
 def test_a_comparison_is_now_against_then() -> None:
-    text = table.comparison(results(*SLOW), results(*(replace(one, way="slow") for one in FAST)))
+    text = table.comparison(BENCH, results(*SLOW), results(*(replace(one, way="slow") for one in FAST)))
 
     assert "| 1 GiB | slow | x 3.00 | x 1.00 |" in text
+
+
+def test_who_is_first_changes_from_run_to_run() -> None:
+    order = [(run, row, way) for run, row, way in turns(2, ("one",), ("fast", "slow"))]
+
+    assert order == [(0, "one", "fast"), (0, "one", "slow"), (1, "one", "slow"), (1, "one", "fast")]
 
 
 def test_results_survive_json() -> None:
@@ -74,16 +91,16 @@ def test_results_survive_json() -> None:
     assert from_plain(json.loads(json.dumps(to_plain(before)))) == before
 
 
-@pytest.mark.parametrize("measure", plot.PICTURES)
-def test_a_picture_shows_each_way_and_is_the_same_each_time(measure: str) -> None:
+@pytest.mark.parametrize("measure", [RUNNING, DOWNTIME], ids=["running", "downtime"])
+def test_a_picture_shows_each_way_and_is_the_same_each_time(measure: Measure) -> None:
     shown = results(*FAST, *SLOW, sample("fast", 0, 1500.0, "1 TiB"), LATE)
 
-    picture = plot.draw(shown, measure, ("fast", "slow"))
+    picture = plot.draw(BENCH, measure, shown)
 
     words = {element.text for element in ElementTree.fromstring(picture).iter()}
     assert {"fast", "slow", "1 GiB", "1 TiB"} <= words
-    assert ("> 60" in words) == (measure == "running")
-    assert picture == plot.draw(shown, measure, ("fast", "slow"))
+    assert ("> 60" in words) == (measure is RUNNING)
+    assert picture == plot.draw(BENCH, measure, shown)
 
 
 def test_a_row_is_written_as_a_size_and_its_data() -> None:
