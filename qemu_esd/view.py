@@ -17,7 +17,7 @@ from qemu_esd.model.record import DiskRecord, GuestRecord, Measured, State
 from qemu_esd.nbd import Residency
 from qemu_esd.phases import links, windows
 from qemu_esd.phases.station import Station
-from qemu_esd.qmp import blockdev, jobs, machine
+from qemu_esd.qmp import blockdev, jobs, machine, virtio
 
 # A map of scattered data is a question to the source per piece.
 RESIDENCY_SECONDS = 20.0
@@ -70,8 +70,9 @@ class GuestView:
     """A guest as it is now, with its last migration (`id` None: it has not moved, or nobody knows).
 
     `run_state` is QEMU's word; `link` is "none", "up" or "down", the latter for `link_down_s` seconds, if its watch has
-    noticed; `job` is set while data is being moved; `upstream` are the hosts it still reads from, `left_behind` those
-    that keep their member aside; `problem` is what is wrong.
+    noticed; then `waiting_requests` is how many requests its disks have not answered, where QEMU tells. `job` is set
+    while data is being moved; `upstream` are the hosts it still reads from, `left_behind` those that keep their member
+    aside; `problem` is what is wrong.
     `io_errors` are the disks that have stopped it, each with QEMU's word for why: "nospace", or "failed".
     """
 
@@ -95,6 +96,7 @@ class GuestView:
     problem: str | None = None
     link_down_s: int | None = None
     io_errors: Mapping[str, str] = field(default_factory=dict)
+    waiting_requests: int | None = None
 
 
 async def of_station(station: Station) -> GuestView:
@@ -123,6 +125,7 @@ async def of_station(station: Station) -> GuestView:
         left_behind=tuple(one.host for one in record.left_behind),
         link_down_s=link_down_s,
         io_errors=await _io_errors(station),
+        waiting_requests=await virtio.requests_in_flight(station.qemu) if link == "down" else None,
     )
 
 

@@ -78,9 +78,10 @@ def _io_error(guest: GuestView, why: str) -> str:
 
 
 def _waits(guest: GuestView) -> str:
+    count = "" if guest.waiting_requests is None else f" ({guest.waiting_requests} under way now)"
     if guest.run_state == "io-error":
-        return "it goes on by itself when the link is back"
-    return "its reads of what is not here yet wait for the link"
+        return f"it goes on by itself when the link is back{count}"
+    return f"its reads of what is not here yet wait for the link{count}"
 
 
 def job_line(job: JobView) -> str:

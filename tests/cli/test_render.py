@@ -115,6 +115,9 @@ def test_a_status_of_what_is_not_known() -> None:
     assert drawn(render_status.guest_picture(cut)) == (
         "vm  b  handed over, from a, link down for 43.0 s, io-error\n  it goes on by itself when the link is back"
     )
+    assert "when the link is back (3 under way now)" in drawn(
+        render_status.guest_picture(replace(cut, waiting_requests=3))
+    )
     running = replace(cut, run_state="running", link_down_s=None)
     assert drawn(render_status.guest_picture(running)) == (
         "vm  b  handed over, from a, link down\n  its reads of what is not here yet wait for the link"

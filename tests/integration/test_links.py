@@ -36,7 +36,9 @@ async def test_a_dead_link(fleet: Fleet) -> None:
         await asyncio.gather(*map(noticed, (tls, ssh)))
         await asyncio.gather(*map(stopped, (tls, ssh)))
         for guest in (tls, ssh):
-            assert (await guest.look()).link_down_s is not None
+            seen = await guest.look()
+            assert seen.link_down_s is not None
+            assert seen.waiting_requests
             told = (await say("status", guest.name)).out
             assert ("link down for" in told, "has stopped it" in told) == (True, True), told
     await asyncio.gather(*map(goes_on, (tls, ssh)))
@@ -74,3 +76,4 @@ async def goes_on(guest: Guest) -> None:
         # QEMU may take a while to connect again, for what it has not been asked yet.
         while ((now := await guest.look()).link, now.link_down_s) != ("up", None):
             await asyncio.sleep(0.5)
+        assert now.waiting_requests is None
