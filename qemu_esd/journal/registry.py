@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qemu_esd.journal import codec
 from qemu_esd.journal.store import home, write_file
+from qemu_esd.log import logger
 from qemu_esd.model.host import vm_key
 
 
@@ -49,8 +50,17 @@ def find(name: str) -> Known | None:
 
 
 def everything() -> Iterable[Known]:
-    """All guests, by name. Raises RecordError for a damaged file."""
-    return [_read(path) for path in sorted(_folder().glob("*.json"))]
+    """All guests, by name; one whose file is damaged is warned of, and left out."""
+    found = (_readable(path) for path in sorted(_folder().glob("*.json")))
+    return [known for known in found if known is not None]
+
+
+def _readable(path: Path) -> Known | None:
+    try:
+        return _read(path)
+    except codec.RecordError as error:
+        logger.warning("a guest is left out: its file is damaged", file=str(path), why=error.what, hint=error.hint)
+        return None
 
 
 def _read(path: Path) -> Known:

@@ -1,10 +1,10 @@
-"""The command line, killed as by `kill -9`, or stopped, at a record of its journal.
+"""The command line, killed as by `kill -9`, or stopped, at a record of its journal or between two acts.
 
     python -m tests.faults.mortal MOMENT WORDS...
 
 MOMENT: N, killed right after the record N is on the disk, counted in this process from 1; before:STATE, killed when it
-is about to write that down; asleep:STATE, stopped (SIGSTOP) right after it has. One that does not come so far ends
-by itself.
+is about to write that down; asleep:STATE, stopped (SIGSTOP) right after it has; command:N, killed when it is about to
+give a host its command N. One that does not come so far ends by itself.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 from qemu_esd.cli.app import main
+from qemu_esd.hosts.base import Completed
+from qemu_esd.hosts.ssh import SshHost
 from qemu_esd.journal.store import Journal
 from qemu_esd.model.record import Entered, Entry
 
@@ -37,12 +40,27 @@ def be_mortal(moment: str) -> None:
     Journal.append = append_and_die  # type: ignore[method-assign, assignment]
 
 
-def get(number: signal.Signals, entry: Entry) -> None:
-    print(entry, file=sys.stderr, flush=True)
+def die_before_command(number: int) -> None:
+    """Commands are counted over all hosts, from 1."""
+    attempt, given = SshHost.attempt, 0
+
+    async def attempt_or_die(host: SshHost, argv: Sequence[str], stdin: bytes = b"") -> Completed:
+        nonlocal given
+        given += 1
+        if given == number:
+            get(signal.SIGKILL, argv)
+        return await attempt(host, argv, stdin)
+
+    SshHost.attempt = attempt_or_die  # type: ignore[method-assign, assignment]
+
+
+def get(number: signal.Signals, at: object) -> None:
+    print(at, file=sys.stderr, flush=True)
     os.kill(os.getpid(), number)
 
 
 if __name__ == "__main__":
-    be_mortal(sys.argv[1])
+    kind, _, count = sys.argv[1].partition(":")
+    die_before_command(int(count)) if kind == "command" else be_mortal(sys.argv[1])
     sys.argv[:2] = ["qemu-esd"]
     main()

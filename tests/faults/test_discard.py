@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -145,6 +147,25 @@ async def test_back_to_the_switchover(fleet: Fleet, handler: Handler) -> None:
     assert await content(guest) == before
     await fleet.finish(guest, settle=False)
     assert not any(fleet.b.path(note).exists() for note in notes)
+
+
+@pytest.mark.skipif(not ALL, reason="with ESD_FAULTS=all")
+async def test_killed_between_any_two_of_its_acts(fleet: Fleet) -> None:
+    """Given again, and killed one command later each time, until it comes to its end. There never are two guests."""
+    guest, before = await moved_and_written(fleet)
+    await target_dies(guest)
+    for number in count(1):
+        told = await say_and_die(f"command:{number}", *DISCARD, "--yes")
+        assert told.status in (KILLED, 0), told
+        assert len(fleet.a.qemus("vm1")) <= 1
+        assert not fleet.b.qemus("vm1")
+        if told.status == 0:
+            break
+    await is_back(fleet, guest, before)
+    line = report.Line("SIGKILL of the controller", f"between any two of its {number} commands", "-9", "-", "hostA")
+    report.note(replace(line, recovered="rollback --discard-target (0)"))
+    guest.generation = 2
+    await fleet.finish(guest, settle=False)
 
 
 @pytest.mark.skipif(not ALL, reason="with ESD_FAULTS=all")
