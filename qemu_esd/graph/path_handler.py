@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from qemu_esd.graph import bad_sectors, guard, names, nodes
+from qemu_esd.graph import bad_sectors, image_guard, names, nodes
 from qemu_esd.model.disk import Chain, Endpoint, Link, PlainTcp, TlsTcp, UnixPath, link_of
 from qemu_esd.model.record import LinkMember
 
@@ -48,14 +48,14 @@ def proxy_argv(
     """
     both = tuple(members)
     rows = [(member, (proxy(member, source_socket),), names.proxy(member.suid)) for member, _ in both]
-    return guard.guarded(bad_sectors.watched(both, _errors(monitor), _argv(rows, listen, monitor)))
+    return image_guard.guarded(bad_sectors.watched(both, _errors(monitor), _argv(rows, listen, monitor)))
 
 
 def image_argv(members: Iterable[LinkMember], listen: Endpoint, monitor: str) -> tuple[str, ...]:
     """The path handler after the handover: it holds the images itself. This is what a restart runs."""
     rows = [(member, taken(member), names.image(member.suid)) for member in members]
     both = [(member, member.chain) for member, _, _ in rows]
-    return guard.guarded(bad_sectors.watched(both, _errors(monitor), _argv(rows, listen, monitor)))
+    return image_guard.guarded(bad_sectors.watched(both, _errors(monitor), _argv(rows, listen, monitor)))
 
 
 def _errors(monitor: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from qemu_esd.errors import EsdError, QemuGoneError
-from qemu_esd.graph import guard, names, nodes, path_handler
+from qemu_esd.graph import image_guard, names, nodes, path_handler
 from qemu_esd.hosts import files, service
 from qemu_esd.hypervisors import records
 from qemu_esd.log import logger
@@ -121,7 +121,7 @@ async def _put_images_aside(ctx: Context, members: Sequence[LinkMember]) -> None
     moved = tuple(aside.moved(member, plan.id) for member in members)
     await _make_permanent(ctx, moved)
     unit = plan.source.paths.unit(places.path_handler_name(plan.id))
-    await files.write(source, f"{unit}/{guard.STAMPS}", guard.stamps(moved))
+    await files.write(source, f"{unit}/{image_guard.STAMPS}", image_guard.stamps(moved))
 
 
 async def _make_permanent(ctx: Context, members: Sequence[LinkMember]) -> None:

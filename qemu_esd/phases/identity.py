@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qemu_esd.errors import RefusedError
-from qemu_esd.graph import guard
+from qemu_esd.graph import image_guard
 from qemu_esd.hosts.base import Host, shell
 from qemu_esd.model.disk import images
 from qemu_esd.model.record import GuestRecord, LinkMember, LinkRecord
@@ -16,14 +16,14 @@ _STAMPS = 'set -e; while [ $# -gt 0 ]; do stat -L -c "$2" -- "$1"; shift 2; done
 
 async def stamped(host: Host, members: Sequence[LinkMember]) -> tuple[LinkMember, ...]:
     """The members with what their images are now."""
-    asked = [word for question in guard.questions(members) for word in question]
+    asked = [word for question in image_guard.questions(members) for word in question]
     lines = iter((await shell(host, _STAMPS, *asked)).text.splitlines())
     return tuple(replace(member, stamps=tuple(next(lines) for _ in images(member.chain))) for member in members)
 
 
 async def check(host: Host, folder: str) -> None:
     """Raises RefusedError if an image is not what the path handler's unit, in `folder`, was told that it is."""
-    done = await host.attempt(("sh", "-c", f'{guard.SAME} cd -- "$1" && same', "sh", folder))
+    done = await host.attempt(("sh", "-c", f'{image_guard.SAME} cd -- "$1" && same', "sh", folder))
     if done.status != 0:
         hint = "put it back as it was; until then nobody reads from it"
         raise RefusedError(done.text.strip() or done.stderr.strip(), host=host.name, hint=hint)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from qemu_esd.errors import RefusedError
-from qemu_esd.graph import guard
+from qemu_esd.graph import image_guard
 from qemu_esd.hosts.local import LocalHost
 from qemu_esd.model.disk import Chain, Image, Link, UnixPath
 from qemu_esd.model.record import LinkMember
@@ -38,8 +38,8 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamReader]
 @asynccontextmanager
 async def guarded(told: LinkMember, *argv: str, folder: Path) -> AsyncIterator[tuple[Process, *Streams]]:
     """The guarded program with stdout and stderr. Its watch looks every few seconds, and ends with it here."""
-    (folder / guard.STAMPS).write_bytes(guard.stamps((told,)))
-    words = guard.guarded(argv)
+    (folder / image_guard.STAMPS).write_bytes(image_guard.stamps((told,)))
+    words = image_guard.guarded(argv)
     process = await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=PIPE, cwd=folder, start_new_session=True)
     assert process.stdout is not None
     assert process.stderr is not None
@@ -98,7 +98,7 @@ async def test_a_new_name_is_no_change(tmp_path: Path) -> None:
 
 async def test_what_is_written_through_us_may_change_and_no_other(tmp_path: Path) -> None:
     told = await identity.stamped(LocalHost(), (member(tmp_path / "disk", format="raw", writable=True),))
-    (tmp_path / guard.STAMPS).write_bytes(guard.stamps(told))
+    (tmp_path / image_guard.STAMPS).write_bytes(image_guard.stamps(told))
     write(tmp_path / "disk")
     await identity.check(LocalHost(), str(tmp_path))
     os.truncate(tmp_path / "disk", SIZE // 2)
