@@ -1,18 +1,41 @@
-"""Log lines, to stderr. Each is bound to what it is about (migration, phase, host) by its caller."""
+"""Log lines, to stderr. Each is bound to what it is about (migration, phase, host) by its caller.
+
+structlog is loaded for the first line that is said: most commands have none, and it takes as long to load as Python.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-
-import structlog
-
-logger: structlog.stdlib.BoundLogger = structlog.get_logger("qemu_esd")
+from typing import Any
 
 
-def configure(verbosity: int) -> None:
-    """0: warnings only, 1: what we do, 2: every detail."""
-    level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbosity, 2)]
+class Logger:
+    """Says lines from `level` on. The words beside an event are facts about it."""
+
+    def __init__(self) -> None:
+        self.level = logging.WARNING
+        self._lines: Any = None
+
+    def debug(self, event: str, **facts: object) -> None:
+        self._say(logging.DEBUG, event, facts)
+
+    def info(self, event: str, **facts: object) -> None:
+        self._say(logging.INFO, event, facts)
+
+    def warning(self, event: str, **facts: object) -> None:
+        self._say(logging.WARNING, event, facts)
+
+    def _say(self, level: int, event: str, facts: dict[str, object]) -> None:
+        if level < self.level:
+            return
+        self._lines = self._lines or _open()
+        self._lines.log(level, event, **facts)
+
+
+def _open() -> Any:
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -20,7 +43,16 @@ def configure(verbosity: int) -> None:
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         # Whatever is stderr when a line is written: it may be another file than now.
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )
+    return structlog.get_logger("qemu_esd")
+
+
+logger = Logger()
+
+
+def configure(verbosity: int) -> None:
+    """0: warnings only, 1: what we do, 2: every detail."""
+    logger.level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbosity, 2)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import traceback
 from typing import Annotated
@@ -10,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from qemu_esd import __version__
-from qemu_esd.cli import guest, host, lab, migrate, policy, recover, release, render, residency, settle, status
+from qemu_esd import __version__, log
+from qemu_esd.cli import guest, host, lab, migrate, policy, recover, release, render, residency, running, settle, status
 from qemu_esd.errors import EsdError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
@@ -53,8 +52,6 @@ def options(
     ] = False,
 ) -> None:
     """A guest with local disks moves to another host at once; a policy decides what becomes of the data."""
-    from qemu_esd import log
-
     _Told.verbosity = verbose
     log.configure(verbose)
 
@@ -67,11 +64,13 @@ def main() -> None:
     except EsdError as error:
         _tell(error)
         sys.exit(error.exit_status)
-    except asyncio.CancelledError:
-        render.note("interrupted")
-        sys.exit(1)
     except Exception as bug:
         _tell_bug(bug)
+        sys.exit(1)
+    except BaseException as end:
+        if not running.is_interruption(end):
+            raise
+        render.note("interrupted")
         sys.exit(1)
 
 

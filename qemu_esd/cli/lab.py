@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from qemu_esd.hosts import lab
     from qemu_esd.hosts.base import Completed
 
+T = TypeVar("T")
 app = typer.Typer(help="Two (or N) real hosts on this machine: namespaces, sshd, own state.", no_args_is_help=True)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
+    return asyncio.run(work)
 
 
 @app.command()
@@ -26,7 +33,7 @@ def up(hosts: Annotated[int, typer.Option(help="How many hosts there must be.")]
     """Bring up hostA, hostB …; what runs already stays as it is."""
     from qemu_esd.hosts import lab
 
-    built = asyncio.run(lab.up(hosts))
+    built = _run(lab.up(hosts))
     if built.cleaned:
         print("removed what an earlier lab left")
     for host in built.lab.hosts:
@@ -38,7 +45,7 @@ def down() -> None:
     """End all hosts and remove everything they had, their disks included."""
     from qemu_esd.hosts import lab
 
-    removed = asyncio.run(lab.down())
+    removed = _run(lab.down())
     if removed.stopped:
         print(f"stopped {', '.join(removed.stopped)}; nothing is left")
     else:
@@ -87,7 +94,7 @@ def link(
         changes["rate"] = _parse_rate(rate)
     if delay is not None:
         changes["delay"] = parse_delay(delay)
-    print(_link_line(asyncio.run(_change_link(one, other, changes))))
+    print(_link_line(_run(_change_link(one, other, changes))))
 
 
 @app.command("exec")
@@ -95,7 +102,7 @@ def execute(
     host: str, command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="Program and arguments.")]
 ) -> None:
     """Run a program on a lab host; prints what it printed, ends as it ended."""
-    done = asyncio.run(_execute(host, command))
+    done = _run(_execute(host, command))
     sys.stdout.buffer.write(done.stdout)
     sys.stdout.flush()
     sys.stderr.write(done.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -81,6 +80,8 @@ def _story(word: str | None, host: str | None, wish: Wish, lost: list[str]) -> S
 
 
 def _recover(story: Story, wish: Wish, lost: list[str], as_json: bool, yes: bool) -> MigrationView:
+    import asyncio
+
     from qemu_esd import api
     from qemu_esd.cli.render_outcome import recovered
     from qemu_esd.cli.render_progress import Event, display_for, tell

@@ -1,13 +1,19 @@
-"""Run a command's coroutine so that Ctrl-C, and the end of the terminal, are one orderly cancellation."""
+"""Run a command's coroutine so that Ctrl-C, and the end of the terminal, are one orderly cancellation.
+
+asyncio is loaded here and nowhere before: help and mistakes in the words of a command need none, and are told at once.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import signal
+import sys
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qemu_esd.cli import render
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -15,10 +21,20 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`; asyncio.CancelledError after a signal, when everything in it has been put in order."""
+    import asyncio
+
     return asyncio.run(_guarded(work))
 
 
+def is_interruption(end: BaseException) -> bool:
+    """Whether it is the cancellation that `run` ends with."""
+    loaded = sys.modules.get("asyncio")
+    return loaded is not None and isinstance(end, loaded.CancelledError)
+
+
 async def _guarded(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
     stop = _Stop(task)

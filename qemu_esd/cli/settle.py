@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import shlex
 import sys
@@ -30,6 +29,8 @@ def settle(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Bring over what is left, flush, verify, cut the link to the source."""
+    import asyncio
+
     from qemu_esd.cli.render_progress import display_for
     from qemu_esd.cli.render_status import guest_picture
 

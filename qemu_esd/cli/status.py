@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qemu_esd.cli import render
 from qemu_esd.cli.running import run
+
+if TYPE_CHECKING:
+    from qemu_esd.view import GuestView
 
 
 def status(
@@ -16,17 +20,32 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Where guests run; per disk: policy, bytes here and on the source; link and background move."""
-    from qemu_esd import api
-    from qemu_esd.cli.render_status import guest_picture
     from qemu_esd.journal import store
 
-    guests = run(api.look_at_guests(vm))
+    guests = _look(vm)
     for damage in store.damaged():
         render.note(render.warning_text(damage))
     if as_json:
         render.show_json({"vms": [dataclasses.asdict(guest) for guest in guests]})
-        return
+    elif guests:
+        _show(guests)
+    else:
+        render.show("no guest is known here; a running one is found with: qemu-esd vm list --host HOST")
+
+
+def _look(vm: str | None) -> tuple[GuestView, ...]:
+    """Where no guest is known nobody is asked, and what asks is not even loaded."""
+    from qemu_esd.journal import registry
+
+    if vm is None and registry.is_empty():
+        return ()
+    from qemu_esd import api
+
+    return run(api.look_at_guests(vm))
+
+
+def _show(guests: Iterable[GuestView]) -> None:
+    from qemu_esd.cli.render_status import guest_picture
+
     for guest in guests:
         render.show(guest_picture(guest))
-    if not guests:
-        render.show("no guest is known here; a running one is found with: qemu-esd vm list --host HOST")

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from qemu_esd.errors import CommandFailedError
@@ -49,6 +50,17 @@ class SshAccess:
     user: str
     port: int
     host_key: str
+
+
+@dataclass(frozen=True)
+class SshTarget:
+    """How to reach a host that the user's own ssh configuration does not know (a lab host)."""
+
+    address: str
+    port: int
+    user: str
+    key_file: Path
+    known_hosts: Path
 
 
 class Host(Protocol):

@@ -1,4 +1,7 @@
-"""From a name to an open host: `local`, a lab host, or whatever `ssh NAME` understands."""
+"""From a name to an open host: `local`, a lab host, or whatever `ssh NAME` understands.
+
+The library for ssh takes longer to load than all the rest together, so it is loaded when the first host needs it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from qemu_esd.errors import UsageError
 from qemu_esd.hosts import lab
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.local import LocalHost
-from qemu_esd.hosts.ssh import open_configured, open_target
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@%-]*")
 
@@ -29,6 +31,8 @@ async def open_host(name: str) -> AsyncIterator[Host]:
     if name == "local":
         yield LocalHost()
         return
+    from qemu_esd.hosts.ssh import open_configured, open_target
+
     lab_host = lab.find(name)
     if lab_host is None:
         async with open_configured(name) as host:

@@ -8,28 +8,16 @@ import shlex
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from qemu_esd.errors import HostError, HostKeyError
-from qemu_esd.hosts.base import Completed, SshAccess, Writer
+from qemu_esd.hosts.base import Completed, SshAccess, SshTarget, Writer
 from qemu_esd.hosts.scratch import scratch_folder
 from qemu_esd.hosts.sshlib import asyncssh
 
 CONNECT_SECONDS = 15
 # A dead control link is noticed after interval x count seconds.
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
-
-
-@dataclass(frozen=True)
-class SshTarget:
-    """How to reach a host that the user's own ssh configuration does not know (a lab host)."""
-
-    address: str
-    port: int
-    user: str
-    key_file: Path
-    known_hosts: Path
 
 
 class SshHost:

@@ -49,6 +49,11 @@ def find(name: str) -> Known | None:
     return _read(path) if path.exists() else None
 
 
+def is_empty() -> bool:
+    """Whether no guest is known here."""
+    return next(_folder().glob("*.json"), None) is None
+
+
 def everything() -> Iterable[Known]:
     """All guests, by name; one whose file is damaged is warned of, and left out."""
     found = (_readable(path) for path in sorted(_folder().glob("*.json")))

@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from qemu_esd.hosts.ssh import SshTarget
+from qemu_esd.hosts.base import SshTarget
 from tests.support.net import free_port
 
 USER = getpass.getuser()

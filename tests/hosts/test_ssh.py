@@ -12,8 +12,9 @@ import pytest
 
 from qemu_esd.errors import EsdError, HostError, HostKeyError, UsageError
 from qemu_esd.hosts import ssh
+from qemu_esd.hosts.base import SshTarget
 from qemu_esd.hosts.connect import check_host_name, open_host, open_hosts
-from qemu_esd.hosts.ssh import SshTarget, open_configured, open_target
+from qemu_esd.hosts.ssh import open_configured, open_target
 from tests.hosts.sshd import USER, Server, client_home, new_key
 from tests.support.net import free_port
 

@@ -7,12 +7,15 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
 from qemu_esd.errors import HostError, TimedOutError
 from qemu_esd.hosts.lab.process import START_SECONDS, Process, readable
 from qemu_esd.hosts.lab.state import SSH_PORT, LabHost, load
 from qemu_esd.hosts.netns import connect_in
-from qemu_esd.hosts.ssh import SshHost, open_target
+
+if TYPE_CHECKING:
+    from qemu_esd.hosts.ssh import SshHost
 
 _CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 0.01
@@ -32,6 +35,8 @@ def open_socket(host: LabHost) -> socket.socket:
 @asynccontextmanager
 async def connect(host: LabHost) -> AsyncIterator[SshHost]:
     """The lab host, open for commands until the context ends."""
+    from qemu_esd.hosts.ssh import open_target
+
     async with open_target(host.name, host.ssh_target(), open_socket(host)) as opened:
         yield opened
 

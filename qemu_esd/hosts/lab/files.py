@@ -8,7 +8,6 @@ from pathlib import Path
 from qemu_esd.hosts.lab.init import DISK_FOLDERS
 from qemu_esd.hosts.lab.net import SWITCH_ADDRESS
 from qemu_esd.hosts.lab.state import LabHost, write_file
-from qemu_esd.hosts.sshlib import asyncssh
 
 _HOME = DISK_FOLDERS["home"]
 _DISK_MODES = {"tmp": 0o1777, "var-tmp": 0o1777, "srv": 0o755, "state": 0o700, "home": 0o700}
@@ -118,6 +117,8 @@ def _public(key: Path) -> str:
 
 
 def _make_key(path: Path, comment: str) -> None:
+    from qemu_esd.hosts.sshlib import asyncssh
+
     key = asyncssh.generate_private_key("ssh-ed25519", comment=comment)
     # The public part first: where the private one is, nothing is missing.
     write_file(path.with_name(path.name + ".pub"), key.export_public_key().decode())

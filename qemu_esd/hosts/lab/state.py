@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from qemu_esd.errors import RefusedError
+from qemu_esd.hosts.base import SshTarget
 from qemu_esd.hosts.lab.process import Process
-from qemu_esd.hosts.ssh import SshTarget
 
 DEFAULT_ROOT = Path("/run/qemu-esd-lab")
 DEFAULT_DATA = Path("/var/lib/qemu-esd-lab")
