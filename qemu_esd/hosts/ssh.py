@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shlex
@@ -18,6 +19,8 @@ from qemu_esd.hosts.sshlib import asyncssh
 CONNECT_SECONDS = 15
 # A dead control link is noticed after interval x count seconds.
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
+# An ordinary sshd refuses the eleventh program at once of a connection (MaxSessions); what is kept beside us is one.
+PROGRAMS_AT_ONCE = 8
 
 
 class SshHost:
@@ -29,12 +32,14 @@ class SshHost:
         self._sockets = sockets
         self._forwards: dict[str, str] = {}
         self._numbers = itertools.count()
+        self._turns = asyncio.Semaphore(PROGRAMS_AT_ONCE)
 
     async def attempt(self, argv: Sequence[str], stdin: bytes = b"") -> Completed:
         # Empty input would be none at all, and a program that reads it would wait for ever.
         source = asyncssh.PIPE if stdin else asyncssh.DEVNULL
         try:
-            done = await self._connection.run(_command(argv), stdin=source, input=stdin or None, encoding=None)
+            async with self._turns:
+                done = await self._connection.run(_command(argv), stdin=source, input=stdin or None, encoding=None)
         except (asyncssh.Error, OSError) as error:
             raise HostError(f"the ssh connection broke: {error}", host=self.name) from error
         if done.returncode is None:

@@ -182,3 +182,10 @@ def test_a_name_that_no_ssh_host_can_have_is_wrong_usage(name: str) -> None:
 @pytest.mark.parametrize("name", ["host", "host.example.org", "user@host", "192.0.2.1", "fe80::1%eth0", "_x", "a-b"])
 def test_other_names_are_left_to_ssh(name: str) -> None:
     check_host_name(name)
+
+
+async def test_more_programs_run_than_an_ordinary_sshd_lets_run_at_once(server: Server) -> None:
+    """Ten by its default; `status` asks for several of each guest of a host."""
+    async with open_target("there", server.target(), connected(server.port)) as host:
+        told = await asyncio.gather(*(host.attempt(("echo", str(number))) for number in range(30)))
+    assert [done.text for done in told] == [f"{number}\n" for number in range(30)]
