@@ -186,7 +186,7 @@ def broken_off(word: str | None) -> store.Story:
     if len(stories) == 1:
         return stories[0]
     if not stories:
-        for damage in store.damaged():
+        for damage in store.read_all().damaged:
             raise damage
         raise RefusedError("no migration that was begun here was broken off", hint="see: qemu-esd status")
     several = ", ".join(f"{story.plan.id} ({story.plan.vm}, {story.state})" for story in stories)
@@ -274,6 +274,11 @@ def _chosen(station: Station, disk: str | None) -> tuple[DiskRecord, ...]:
 
 async def look_at_guests(vm: str | None = None) -> tuple[view.GuestView, ...]:
     """One guest, or all that this controller knows, as they are now. Raises RefusedError for an unknown one."""
+    return (await look_around(vm)).guests
+
+
+async def look_around(vm: str | None = None) -> status.Overview:
+    """The same, with what is wrong with the journals here."""
     if vm is None:
         return await status.look(registry.everything())
     return await status.look((registry.find(vm) or await _searched(vm),))

@@ -7,32 +7,45 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from qemu_esd import mover_process, view
 from qemu_esd.errors import EsdError, MonitorBusyError
 from qemu_esd.hosts import facts
+from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import processes, records
 from qemu_esd.journal import registry, store
 from qemu_esd.journal.lines import DamagedJournalError
 from qemu_esd.model.record import Begun, GuestRecord, State
+from qemu_esd.model.vm import QemuProcess
 from qemu_esd.phases import notice
 from qemu_esd.phases.context import Monitors
-from qemu_esd.phases.station import observe_station
+from qemu_esd.phases.station import observe
 from qemu_esd.view import GuestView
 
 # A host that has not told everything by then counts as one that cannot be reached.
 LOOK_SECONDS = 40.0
 
 
-async def look(guests: Iterable[registry.Known]) -> tuple[GuestView, ...]:
+@dataclass(frozen=True)
+class Overview:
+    """Guests as they are now, and the journals here that cannot be read."""
+
+    guests: tuple[GuestView, ...]
+    damaged: tuple[DamagedJournalError, ...]
+
+
+async def look(guests: Iterable[registry.Known]) -> Overview:
     """Each guest where it is now, in the order given. A host that does not answer makes a view that says so."""
     known = tuple(guests)
     seen = await _look_at({guest.name: guest.hosts[-1] for guest in known})
-    return tuple(_with_journal(seen[guest.name]) for guest in known)
+    # Read last: a migration may have come to its end while its hosts were asked.
+    shelf = store.read_all()
+    views = tuple(_with_journal(seen[guest.name], shelf) for guest in known)
+    return Overview(views, shelf.damaged)
 
 
 async def _look_at(where: dict[str, str], been: frozenset[tuple[str, str]] = frozenset()) -> dict[str, GuestView]:
@@ -61,10 +74,11 @@ async def _ask(host: str, vms: list[str]) -> dict[str, GuestView | str]:
     answers: dict[str, GuestView | str] = {}
     problem = f"{host} did not answer within {LOOK_SECONDS:g} s"
     try:
-        async with asyncio.timeout(LOOK_SECONDS), _open(host) as (hosts, monitors):
+        async with asyncio.timeout(LOOK_SECONDS), _open(host) as desk:
+            ground = await _survey(desk, host, vms)
 
             async def look_for(vm: str) -> None:
-                answers[vm] = await _look_once(hosts, monitors, host, vm)
+                answers[vm] = await _look_once(desk, ground, vm)
 
             await asyncio.gather(*map(look_for, vms))
     except TimeoutError:
@@ -74,24 +88,52 @@ async def _ask(host: str, vms: list[str]) -> dict[str, GuestView | str]:
     return {vm: answers.get(vm) or view.of_absent(vm, host, "unreachable", problem) for vm in vms}
 
 
+@dataclass(frozen=True)
+class _Desk:
+    hosts: Hosts
+    monitors: Monitors
+
+
 @asynccontextmanager
-async def _open(host: str) -> AsyncIterator[tuple[Hosts, Monitors]]:
+async def _open(host: str) -> AsyncIterator[_Desk]:
     """A host with a connection of its own, so that a dead one does not keep others waiting when it is closed."""
     async with AsyncExitStack() as stack:
         hosts = Hosts(stack)
         await hosts.get(host)
-        yield hosts, Monitors(hosts, stack)
+        yield _Desk(hosts, Monitors(hosts, stack))
 
 
-async def _look_once(hosts: Hosts, monitors: Monitors, host_name: str, vm: str) -> GuestView | str:
-    host = await hosts.get(host_name)
+@dataclass(frozen=True)
+class _Ground:
+    """What a host knows of guests, asked in as many round trips for a hundred of them as for one."""
+
+    host: Host
+    running: tuple[QemuProcess, ...]
+    records: Mapping[str, bytes]
+    begun: tuple[Begun, ...]
+
+
+async def _survey(desk: _Desk, name: str, vms: list[str]) -> _Ground:
+    host = await desk.hosts.get(name)
     paths = (await facts.look(host)).paths
-    seen = await _look_at_guest(hosts, monitors, host_name, vm)
+    return _Ground(
+        host,
+        *await asyncio.gather(processes.find_all(host), records.guests(host, paths, vms), notice.read_all(host, paths)),
+    )
+
+
+async def _look_once(desk: _Desk, ground: _Ground, vm: str) -> GuestView | str:
+    try:
+        seen = await _look_at_guest(desk, ground, vm)
+    except MonitorBusyError as error:
+        seen = view.of_absent(vm, ground.host.name, "busy", _told(error))
+    except EsdError as error:
+        seen = view.of_absent(vm, ground.host.name, "unknown", _told(error))
     if isinstance(seen, str):
         return seen
-    for begun in await notice.read(host, paths, vm):
+    for begun in ground.begun:
         # What was begun here is told by its journal.
-        if not store.path_of(begun.plan.id).exists():
+        if vm == begun.plan.vm and not store.path_of(begun.plan.id).exists():
             return replace(seen, problem=_begun_elsewhere(begun))
     return seen
 
@@ -102,19 +144,14 @@ def _begun_elsewhere(begun: Begun) -> str:
     return f"migration {id} to {target} has not come to its end; it was begun by {begun.controller}; {where}"
 
 
-async def _look_at_guest(hosts: Hosts, monitors: Monitors, host_name: str, vm: str) -> GuestView | str:
-    host = await hosts.get(host_name)
-    record = await records.guest(host, (await facts.look(host)).paths, vm)
+async def _look_at_guest(desk: _Desk, ground: _Ground, vm: str) -> GuestView | str:
+    record = records.read_guest(ground.records[vm]) if vm in ground.records else None
     if record is not None and record.moved_to is not None:
         return record.moved_to
-    if await processes.find(host, vm) is None:
-        return view.of_absent(vm, host_name, "shut off", _how_to_start(vm, record))
-    try:
-        return await view.of_station(await observe_station(hosts, monitors, host_name, vm))
-    except MonitorBusyError as error:
-        return view.of_absent(vm, host_name, "busy", _told(error))
-    except EsdError as error:
-        return view.of_absent(vm, host_name, "unknown", _told(error))
+    process = processes.named(ground.running, vm, ground.host.name)
+    if process is None:
+        return view.of_absent(vm, ground.host.name, "shut off", _how_to_start(vm, record))
+    return await view.of_station(await observe(desk.hosts, desk.monitors, ground.host, process, record))
 
 
 def _how_to_start(vm: str, record: GuestRecord | None) -> str | None:
@@ -126,12 +163,11 @@ def _told(error: EsdError) -> str:
     return f"{error}; try: {error.hint}" if error.hint else str(error)
 
 
-def _with_journal(seen: GuestView) -> GuestView:
+def _with_journal(seen: GuestView, shelf: store.Shelf) -> GuestView:
     """What this controller knows besides: a migration under way or broken off, and whether its data moves on."""
-    try:
-        story = store.newest_of(seen.vm)
-    except DamagedJournalError as error:
-        return replace(seen, problem=seen.problem or _told(error))
+    story = shelf.newest.get(seen.vm)
+    if isinstance(story, DamagedJournalError):
+        return replace(seen, problem=seen.problem or _told(story))
     if story is not None and store.at_work(story.plan.id):
         return replace(seen, state=story.state)
     # What is given up must not be started, whatever else may be said of it.

@@ -175,10 +175,14 @@ async def _link(station: Station) -> tuple[str, int | None]:
     ways = [link for disk in station.linked() if _is_read(disk) and (link := link_of(disk.chain))]
     if not ways:
         return "none", None
-    silent = [await links.down_seconds(station.host, station.paths, one.migration) for one in station.record.upstream]
-    longest = max((seconds for seconds in silent if seconds is not None), default=None)
-    standing = [await _stands(station, link) for link in ways]
+    longest, *standing = await asyncio.gather(_silence(station), *(_stands(station, link) for link in ways))
     return "up" if all(standing) and longest is None else "down", longest
+
+
+async def _silence(station: Station) -> int | None:
+    """For how many seconds a link of the guest has been without an answer; None: all have one."""
+    asked = (links.down_seconds(station.host, station.paths, one.migration) for one in station.record.upstream)
+    return max((seconds for seconds in await asyncio.gather(*asked) if seconds is not None), default=None)
 
 
 def _is_read(disk: DiskRecord) -> bool:
@@ -227,9 +231,14 @@ async def _disk(station: Station, suid: str, id: str, size: int, record: DiskRec
 
 
 async def residency(station: Station, suid: str) -> Residency | None:
-    """Where each byte of a device is now, or None while it cannot be asked (its window is closed)."""
+    """Where each byte of a device is now, or None while it cannot be asked: its window is closed, or a link is dead.
+
+    A map is a question to the source too, so nobody waits for one while the watch of a link knows better.
+    """
     try:
         async with asyncio.timeout(RESIDENCY_SECONDS):
+            if await _silence(station) is not None:
+                return None
             return await windows.residency(station.host, station.sockets.nbd, suid)
     except (EsdError, OSError, TimeoutError):
         return None

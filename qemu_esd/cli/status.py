@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +12,7 @@ from qemu_esd.cli import render
 from qemu_esd.cli.running import run
 
 if TYPE_CHECKING:
+    from qemu_esd.journal.lines import DamagedJournalError
     from qemu_esd.view import GuestView
 
 
@@ -20,10 +21,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Where guests run; per disk: policy, bytes here and on the source; link and background move."""
-    from qemu_esd.journal import store
-
-    guests = _look(vm)
-    for damage in store.damaged():
+    guests, damaged = _look(vm)
+    for damage in damaged:
         render.note(render.warning_text(damage))
     if as_json:
         render.show_json({"vms": [dataclasses.asdict(guest) for guest in guests]})
@@ -33,15 +32,16 @@ def status(
         render.show("no guest is known here; a running one is found with: qemu-esd vm list --host HOST")
 
 
-def _look(vm: str | None) -> tuple[GuestView, ...]:
+def _look(vm: str | None) -> tuple[Sequence[GuestView], Sequence[DamagedJournalError]]:
     """Where no guest is known nobody is asked, and what asks is not even loaded."""
-    from qemu_esd.journal import registry
+    from qemu_esd.journal import registry, store
 
     if vm is None and registry.is_empty():
-        return ()
+        return (), store.read_all().damaged
     from qemu_esd import api
 
-    return run(api.look_at_guests(vm))
+    seen = run(api.look_around(vm))
+    return seen.guests, seen.damaged
 
 
 def _show(guests: Iterable[GuestView]) -> None:

@@ -1,9 +1,10 @@
-"""What a host is and has, looked up in one round trip."""
+"""What a host is and has, looked up in one round trip, and once for each time that it is opened."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from qemu_esd.errors import RefusedError
 from qemu_esd.hosts.base import Host, run, shell
@@ -27,8 +28,17 @@ class HostFacts:
     programs: frozenset[str]
 
 
+_SEEN: WeakKeyDictionary[Host, HostFacts] = WeakKeyDictionary()
+
+
 async def look(host: Host) -> HostFacts:
     """Our folders are those of the system for root, and those of the user for anybody else."""
+    if host not in _SEEN:
+        _SEEN[host] = await _ask(host)
+    return _SEEN[host]
+
+
+async def _ask(host: Host) -> HostFacts:
     done = await shell(host, _LOOK, *PROGRAMS)
     pairs = [line.partition("=")[::2] for line in done.text.splitlines()]
     facts = dict(pairs)

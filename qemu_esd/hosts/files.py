@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qemu_esd.hosts.base import Host, shell
 
 # A kill of ours looks like the end of the content, so the size says whether all of it came.
@@ -34,6 +36,13 @@ async def read(host: Host, path: str) -> bytes | None:
     """The content of `path`, or None if there is no such file."""
     done = await shell(host, 'if [ -e "$1" ]; then printf +; cat -- "$1"; fi', path)
     return done.stdout[1:] if done.stdout else None
+
+
+async def read_all(host: Host, paths: Sequence[str]) -> dict[str, bytes]:
+    """The contents of those of the text files `paths` that are there, in one round trip."""
+    script = 'for p; do if [ -e "$p" ]; then printf +; cat -- "$p"; fi; printf "\\0"; done'
+    parts = (await shell(host, script, *paths)).stdout.split(b"\0")
+    return {path: part[1:] for path, part in zip(paths, parts, strict=False) if part}
 
 
 async def make_folders(host: Host, *paths: str) -> None:

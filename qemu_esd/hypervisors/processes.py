@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 
 from qemu_esd.errors import RefusedError
 from qemu_esd.hosts.base import Host, shell
@@ -41,10 +42,15 @@ def _process(words: list[str]) -> QemuProcess | None:
 
 async def find(host: Host, name: str) -> QemuProcess | None:
     """The QEMU called `name`. Raises RefusedError if two are: they cannot be told apart."""
-    found = [process for process in await find_all(host) if process.name == name]
+    return named(await find_all(host), name, host.name)
+
+
+def named(running: Iterable[QemuProcess], name: str, host: str) -> QemuProcess | None:
+    """The one called `name` of the QEMUs that run on `host`. Raises RefusedError as `find` does."""
+    found = [process for process in running if process.name == name]
     if len(found) > 1:
         pids = ", ".join(str(process.pid) for process in found)
         raise RefusedError(
-            f"several QEMUs are called {name} (pids {pids})", host=host.name, hint="end or rename all but one"
+            f"several QEMUs are called {name} (pids {pids})", host=host, hint="end or rename all but one"
         )
     return found[0] if found else None

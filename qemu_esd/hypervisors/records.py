@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qemu_esd.hosts import files
 from qemu_esd.hosts.base import Host
 from qemu_esd.journal import codec
@@ -12,7 +14,18 @@ from qemu_esd.model.record import GuestRecord, LinkRecord
 async def guest(host: Host, paths: HostPaths, vm: str) -> GuestRecord | None:
     """The guest's record on this host, if it is or was here."""
     data = await files.read(host, paths.guest_record(vm))
-    return None if data is None else codec.load(data, GuestRecord)
+    return None if data is None else read_guest(data)
+
+
+async def guests(host: Host, paths: HostPaths, vms: Sequence[str]) -> dict[str, bytes]:
+    """The records of those of the guests `vms` that this host has one of, to be read with `read_guest`."""
+    found = await files.read_all(host, [paths.guest_record(vm) for vm in vms])
+    return {vm: data for vm in vms if (data := found.get(paths.guest_record(vm))) is not None}
+
+
+def read_guest(data: bytes) -> GuestRecord:
+    """Raises RecordError."""
+    return codec.load(data, GuestRecord)
 
 
 async def write_guest(host: Host, paths: HostPaths, record: GuestRecord) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,17 +265,32 @@ def newest_of(vm: str) -> Story | None:
     return None
 
 
-def damaged() -> tuple[DamagedJournalError, ...]:
-    """What is wrong with the journals here that cannot be read. One that a crash left before its first line is fine."""
-    found = []
+@dataclass(frozen=True)
+class Shelf:
+    """All journals here, each read once. `newest`: by guest, or why its newest one cannot be read.
+
+    `damaged` are those that cannot be read; one that a crash left before its first line is fine.
+    """
+
+    newest: Mapping[str, Story | DamagedJournalError]
+    damaged: tuple[DamagedJournalError, ...]
+
+
+def read_all() -> Shelf:
+    newest = dict[str | None, Story | DamagedJournalError]()
+    damaged = list[DamagedJournalError]()
     for id in all_ids():
         try:
-            read(id)
-        except (FileNotFoundError, NotBegunError):
+            story = read(id)
+        except FileNotFoundError:
             continue
         except DamagedJournalError as error:
-            found.append(error)
-    return tuple(found)
+            newest[_owner(id)] = error
+            if not isinstance(error, NotBegunError):
+                damaged.append(error)
+        else:
+            newest[story.plan.vm] = story
+    return Shelf({vm: told for vm, told in newest.items() if vm is not None}, tuple(damaged))
 
 
 def _owner(id: str) -> str | None:

@@ -40,6 +40,10 @@ async def take_down(ctx: Context) -> None:
 
 async def read(host: Host, paths: HostPaths, word: str) -> tuple[Begun, ...]:
     """The migrations of the guest `word`, or the one of that id, that this host knows not to have come to their end."""
+    return tuple(begun for begun in await read_all(host, paths) if word in (begun.plan.vm, begun.plan.id))
+
+
+async def read_all(host: Host, paths: HostPaths) -> tuple[Begun, ...]:
+    """Those of all guests."""
     parts = (await shell(host, _READ, paths.state)).stdout.split(b"\0")[:-1]
-    found = (codec.load(part, Begun) for part in parts)
-    return tuple(begun for begun in found if word in (begun.plan.vm, begun.plan.id))
+    return tuple(codec.load(part, Begun) for part in parts)

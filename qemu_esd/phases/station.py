@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 
 from qemu_esd.errors import RefusedError
@@ -12,7 +13,7 @@ from qemu_esd.hypervisors import bare, processes, records
 from qemu_esd.model.disk import Disk, link_of
 from qemu_esd.model.host import GuestSockets, HostPaths, guest_sockets
 from qemu_esd.model.record import DiskRecord, GuestRecord
-from qemu_esd.model.vm import Guest
+from qemu_esd.model.vm import Guest, QemuProcess
 from qemu_esd.phases.context import Monitors
 from qemu_esd.qmp.session import Session
 
@@ -71,11 +72,18 @@ async def observe_station(hosts: Hosts, monitors: Monitors, host_name: str, vm: 
     """
     host = await hosts.get(host_name)
     paths = (await facts.look(host)).paths
-    process = await processes.find(host, vm)
+    process, record = await asyncio.gather(processes.find(host, vm), records.guest(host, paths, vm))
     if process is None:
         raise RefusedError(f"{vm} does not run", host=host_name, hint="see: qemu-esd status")
-    record = await records.guest(host, paths, vm)
-    qemu = await monitors.get(host_name, bare.observer_of(host_name, process, paths), vm)
+    return await observe(hosts, monitors, host, process, record)
+
+
+async def observe(
+    hosts: Hosts, monitors: Monitors, host: Host, process: QemuProcess, record: GuestRecord | None
+) -> Station:
+    """The same of a process and a record that are known already."""
+    vm, paths = process.name, (await facts.look(host)).paths
+    qemu = await monitors.get(host.name, bare.observer_of(host.name, process, paths), vm)
     guest = await bare.describe(process, qemu, record)
     return Station(hosts, monitors, host, paths, record or GuestRecord(vm, guest.uuid, 0, ()), guest, qemu)
 

@@ -156,11 +156,11 @@ def test_a_bug_is_one_line(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(vm: str | None) -> None:
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr(api, "look_at_guests", broken)
-    told = say("status")
+    monkeypatch.setattr(api, "look_around", broken)
+    told = say("status", "vm1")
     assert told.status == 1
     assert told.err == "this is a bug of qemu-esd: ZeroDivisionError: first line (qemu-esd -v COMMAND... shows where)\n"
-    assert "Traceback" in say("-v", "status").err
+    assert "Traceback" in say("-v", "status", "vm1").err
 
 
 def test_disk_policies() -> None:

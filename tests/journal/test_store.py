@@ -181,7 +181,7 @@ def test_a_crash_before_the_first_line_leaves_a_journal_that_says_so(rest: bytes
     store.path_of(PLAN.id).write_bytes(rest)
     with pytest.raises(DamagedJournalError, match="never begun"):
         store.read(PLAN.id)
-    assert store.damaged() == ()
+    assert store.read_all().damaged == ()
     with store.reopen(PLAN.id) as journal:
         with pytest.raises(RecordError, match="no plan"):
             _ = journal.story
@@ -281,7 +281,7 @@ def test_a_journal_whose_plan_cannot_be_read_is_nobodys() -> None:
     newest = store.newest_of("one")
     assert newest is not None
     assert newest.plan.id == "a"
-    assert len(store.damaged()) == 1
+    assert len(store.read_all().damaged) == 1
 
 
 def test_a_damaged_journal_is_that_of_the_guest_in_its_plan() -> None:
@@ -313,3 +313,21 @@ def test_a_journal_of_somebody_else_s_migration_is_there_as_a_whole_or_not_at_al
         assert store.all_ids() == ()
     assert store.read(PLAN.id).state is State.SWITCHING
     assert [path.name for path in store.path_of(PLAN.id).parent.iterdir()] == [f"{PLAN.id}.jsonl"]
+
+
+def test_all_that_journals_tell_is_what_each_tells() -> None:
+    """Of each guest the newest one, a damaged one too, and what nobody owns is only damaged."""
+    begin("a", "one", 1)
+    begin("b", "one", 2)
+    begin("c", "other", 3)
+    begin("d", "other", 4)
+    begin("e", "third", 5)
+    store.path_of("d").write_bytes(store.path_of("d").read_bytes() + b"rubbish\n")
+    store.path_of("e").write_bytes(b"rubbish\n")
+    os.utime(store.path_of("d"), (4, 4))
+    shelf = store.read_all()
+    assert set(shelf.newest) == {"one", "other"}
+    assert shelf.newest["one"] == store.newest_of("one") == store.read("b")
+    with pytest.raises(DamagedJournalError, match=r"d\.jsonl cannot be read: line 2: "):
+        raise shelf.newest["other"]  # type: ignore[misc]
+    assert [error.what.split("/")[-1][:7] for error in shelf.damaged] == ["d.jsonl", "e.jsonl"]
