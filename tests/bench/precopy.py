@@ -23,7 +23,7 @@ from qemu_esd.model.host import guest_sockets
 from qemu_esd.phases.switchover import UNLIMITED
 from qemu_esd.qmp import blockdev, exports, jobs, machine, migrate
 from qemu_esd.qmp.session import Events, Session, open_session
-from tests.bench.rows import FrontDrive
+from tests.integration.support.drives import Drive
 from tests.integration.support.guest import PATHS, Guest
 from tests.integration.support.machine import SRV, Machine
 
@@ -36,28 +36,29 @@ FOREVER = 86400.0
 ENDED = frozenset({"completed", "failed", "cancelled"})
 
 
-async def move(guest: Guest, drive: FrontDrive, to: Machine) -> None:
-    """Returns when the guest runs on `to` and the QEMU that it left has ended."""
+async def move(guest: Guest, drive: Drive, to: Machine) -> Mapping[str, float]:
+    """Returns when the guest runs on `to` and the QEMU that it left has ended. It has no figures of its own."""
     async with open_hosts() as hosts:
         source_host, target_host = await hosts.get(guest.machine.name), await hosts.get(to.name)
         control = guest_sockets(PATHS, guest.name).control
-        await _share_key(source_host, target_host)
+        await share_key(source_host, target_host)
         async with open_session(source_host, control, "the source") as source:
             argv = await _target_argv(source, guest, drive)
             await _start(target_host, guest, drive, argv)
             async with open_session(target_host, control, "the target") as target:
                 await _copy_disk(source, target, drive, to.address)
                 await _move_memory(source, target, to.address)
+    return {}
 
 
-async def _share_key(*hosts: Host) -> None:
+async def share_key(*hosts: Host) -> None:
     key = f"qemu:{secrets.token_hex(32)}\n".encode()
     for host in hosts:
         await files.make_folders(host, KEYS)
         await files.write(host, f"{KEYS}/keys.psk", key)
 
 
-async def _target_argv(source: Session, guest: Guest, drive: FrontDrive) -> tuple[str, ...]:
+async def _target_argv(source: Session, guest: Guest, drive: Drive) -> tuple[str, ...]:
     sockets = guest_sockets(PATHS, guest.name)
     monitors = (QmpSocket("precopy-control", sockets.control), QmpSocket("precopy-user", sockets.user))
     console = Console("precopy-console", sockets.console, PATHS.console_log(guest.name, 1))
@@ -69,24 +70,24 @@ async def _target_argv(source: Session, guest: Guest, drive: FrontDrive) -> tupl
     return carried.argv
 
 
-def _disk_path(drive: FrontDrive) -> str:
+def _disk_path(drive: Drive) -> str:
     return f"{SRV}/{drive.id}.qcow2"
 
 
-def _disk_node(drive: FrontDrive) -> Mapping[str, object]:
+def _disk_node(drive: Drive) -> Mapping[str, object]:
     cache = {"direct": True}
     file = {"driver": "file", "filename": _disk_path(drive), "aio": "threads", "cache": cache}
     return {"driver": "qcow2", "node-name": DISK, "discard": "unmap", "cache": cache, "file": file}
 
 
-async def _start(host: Host, guest: Guest, drive: FrontDrive, argv: tuple[str, ...]) -> None:
+async def _start(host: Host, guest: Guest, drive: Drive, argv: tuple[str, ...]) -> None:
     await run(host, ("qemu-img", "create", "-q", "-f", "qcow2", _disk_path(drive), str(drive.size)))
     await files.make_folders(host, PATHS.vm_state(guest.name), PATHS.vm_run(guest.name))
     unit = service.Service("precopy", PATHS.unit("precopy"), argv)
     await service.start_ready(host, unit, guest_sockets(PATHS, guest.name).control)
 
 
-async def _copy_disk(source: Session, target: Session, drive: FrontDrive, address: str) -> None:
+async def _copy_disk(source: Session, target: Session, drive: Drive, address: str) -> None:
     """Returns when the mirror has caught up with the guest."""
     at = {"host": address, "port": str(NBD_PORT)}
     await target.execute("nbd-server-start", addr={"type": "inet", "data": at}, tls_creds=CREDENTIALS)
@@ -111,17 +112,17 @@ async def _job(source: Session, wanted: str) -> None:
 
 
 async def _move_memory(source: Session, target: Session, address: str) -> None:
-    await _set_up(source, migrate.SOURCE_CAPABILITIES, address)
-    await _set_up(target, migrate.TARGET_CAPABILITIES, "")
+    await set_up(source, migrate.SOURCE_CAPABILITIES, address)
+    await set_up(target, migrate.TARGET_CAPABILITIES, "")
     await migrate.listen(target, f"tcp:{address}:{RAM_PORT}")
     with source.listening("MIGRATION") as seen, target.listening("RESUME") as resumed:
         await migrate.start(source, f"tcp:{address}:{RAM_PORT}")
-        await _reach(seen, "pre-switchover")
+        await reach(seen, "pre-switchover")
         # Without force it completes: what the guest wrote last goes over.
         await source.execute("block-job-cancel", device=JOB)
         await _job(source, "concluded")
         await migrate.go_on(source)
-        await _reach(seen, "completed")
+        await reach(seen, "completed")
         # A writable export stands in the way of the activation.
         await exports.stop_serving(target)
         await machine.cont(target)
@@ -130,13 +131,13 @@ async def _move_memory(source: Session, target: Session, address: str) -> None:
     await source.closed()
 
 
-async def _set_up(session: Session, capabilities: tuple[str, ...], tls_hostname: str) -> None:
+async def set_up(session: Session, capabilities: tuple[str, ...], tls_hostname: str) -> None:
     now = await migrate.parameters(session)
     await migrate.set_parameters(session, migrate.Parameters(CREDENTIALS, tls_hostname, UNLIMITED, now.downtime_limit))
     await migrate.set_capabilities(session, dict.fromkeys(capabilities, True))
 
 
-async def _reach(seen: Events, wanted: str) -> None:
+async def reach(seen: Events, wanted: str) -> None:
     status = await migrate.wait_status(seen, frozenset({wanted, *ENDED}), FOREVER)
     if status != wanted:
         raise EsdError(f"the memory could not be moved: {status}")
