@@ -4,7 +4,6 @@ Against Python itself, which nobody beats, and against one program over ssh, whi
 
 wall     until the command has ended
 cpu      of a processor, for the command and what it has started
-memory   its largest resident set
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ def _end_of(argv: tuple[str, ...]) -> Mapping[str, float]:
     if child.returncode != 0:
         raise EsdError(f"{argv} has failed: {said.decode(errors='replace')[-500:]}")
     cpu = used.ru_utime + used.ru_stime
-    return {"wall": (ended - started) * 1000, "cpu": cpu * 1000, "memory": used.ru_maxrss << 10}
+    return {"wall": (ended - started) * 1000, "cpu": cpu * 1000}
 
 
 WAYS = (PYTHON, SSH, OURS)
@@ -106,7 +105,6 @@ BENCH = Bench(
     (
         Measure("wall", "until it has ended", Unit.MILLIS, drawn="Milliseconds until a command has ended"),
         Measure("cpu", "of a processor", Unit.MILLIS),
-        Measure("memory", "memory at most", Unit.BYTES),
     ),
     run,
 )
