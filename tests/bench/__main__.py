@@ -16,13 +16,14 @@ from pathlib import Path
 
 from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.units import parse_rate
-from tests.bench import downtime, plot, start_up, switchover, table
+from tests.bench import downtime, plot, settle, start_up, switchover, table
 from tests.bench.bench import Bench, Settings
 from tests.bench.outcome import Results, from_plain, to_plain
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, FIGURES = ROOT / "bench-results", ROOT / "docs" / "figures"
-BENCHES = {bench.name: bench for bench in (switchover.BENCH, downtime.BENCH, start_up.BENCH)}
+MODULES = (switchover, downtime, settle, start_up)
+BENCHES = {module.BENCH.name: module.BENCH for module in MODULES}
 
 
 def main() -> int:
