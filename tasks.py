@@ -34,6 +34,8 @@ PACKAGES = (
     *("gnutls-bin", "libnbd-bin", "nbdkit"),
     # a disk of the tests that fails when it is told to
     "libfuse3-3",
+    # what reads in the benchmarks
+    "fio",
 )
 KERNEL = "linux-image-cloud-amd64"
 

@@ -1,0 +1,1 @@
+"""Benchmarks of reads: from nodes inside one QEMU, by one instrument."""
