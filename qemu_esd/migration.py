@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+from contextlib import AsyncExitStack
 
 from qemu_esd.errors import EsdError, HostError, RefusedError, RolledBackError, UnfinishedError
 from qemu_esd.log import logger
@@ -16,7 +17,7 @@ from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
 from qemu_esd.model.recovery import Source, Verdict, Wish
 from qemu_esd.phases import arrival, handover, notice, prepare, settle, switchover, undo, windows
-from qemu_esd.phases.context import Context, Progress
+from qemu_esd.phases.context import Context, Progress, together
 from qemu_esd.phases.guard import guarded
 from qemu_esd.phases.station import Station, open_station
 
@@ -27,24 +28,26 @@ async def migrate(ctx: Context) -> Station:
     Raises RolledBackError or RefusedError (the guest runs on the source, nothing is left over), or UnfinishedError
     (it is committed, and the hint names how to go on).
     """
-    try:
-        await _until_commit(ctx)
-    except BaseException as error:
-        # Shielded: a second Ctrl-C must not stop the undoing of the first.
-        await asyncio.shield(asyncio.ensure_future(_after_failure(ctx, error)))
-    return await forward(ctx)
+    async with AsyncExitStack() as stack:
+        try:
+            await _until_commit(ctx, stack)
+        except BaseException as error:
+            # Shielded: a second Ctrl-C must not stop the undoing of the first.
+            await asyncio.shield(asyncio.ensure_future(_after_failure(ctx, error)))
+        return await forward(ctx)
 
 
-async def _until_commit(ctx: Context) -> None:
-    """Everything that can be undone."""
+async def _until_commit(ctx: Context, stack: AsyncExitStack) -> None:
+    """Everything that can be undone. The guard's end is left to `stack`: the guest would stand still for it."""
     ctx.enter(State.PREPARING)
     await prepare.prepare(ctx)
     ctx.measure("prepared", "start")
-    async with guarded(ctx):
-        await switchover.move_memory(ctx)
-        ctx.measure("precopy", "start")
-        await switchover.commit(ctx)
-    await take_over(ctx)
+    await stack.enter_async_context(guarded(ctx))
+    await switchover.move_memory(ctx)
+    await switchover.commit(ctx)
+    # Both before the word, and side by side, because the guest stands still.
+    await together(switchover.check_loaded(ctx), handover.take_images(ctx))
+    ctx.enter(State.COMMITTED)
 
 
 async def take_over(ctx: Context) -> None:

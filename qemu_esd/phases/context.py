@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -27,6 +28,13 @@ class Progress:
 
 
 Reporter = Callable[[State | Measured | Progress], None]
+
+
+async def together(*work: Awaitable[None]) -> None:
+    """Side by side; raises the first failure, but only when all have come to an end, so that undoing meets no doing."""
+    for result in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 class Monitors:
@@ -54,9 +62,11 @@ class Clock:
     def mark(self, name: str) -> None:
         self._marks[name] = time.monotonic()
 
-    def ms_since(self, name: str) -> float | None:
-        """None for what this process has not seen: it goes on after another one."""
-        return (time.monotonic() - self._marks[name]) * 1000 if name in self._marks else None
+    def ms(self, since: str, until: str | None = None) -> float | None:
+        """From one mark to another, or until now. None for what this process has not seen: it follows another one."""
+        if since not in self._marks or (until is not None and until not in self._marks):
+            return None
+        return ((self._marks[until] if until else time.monotonic()) - self._marks[since]) * 1000
 
 
 @dataclass(frozen=True)
@@ -101,9 +111,9 @@ class Context:
         self.journal.append(Entered(state))
         self.report(state)
 
-    def measure(self, name: str, since: str) -> None:
-        """How long it is since the mark `since`; nothing where that was another process."""
-        ms = self.clock.ms_since(since)
+    def measure(self, name: str, since: str, until: str | None = None) -> None:
+        """How long it was from the mark `since`, until `until` or now; nothing where that was another process."""
+        ms = self.clock.ms(since, until)
         if ms is not None:
             figure = Measured(name, ms)
             self.journal.append(figure)

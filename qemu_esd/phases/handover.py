@@ -19,7 +19,7 @@ from qemu_esd.log import logger
 from qemu_esd.model.plan import DiskPlan
 from qemu_esd.model.record import LinkMember
 from qemu_esd.phases import aside, identity, links, places
-from qemu_esd.phases.context import Context
+from qemu_esd.phases.context import Context, together
 from qemu_esd.qmp import blockdev, exports, machine
 from qemu_esd.qmp.session import Session
 
@@ -32,11 +32,12 @@ async def take_images(ctx: Context) -> None:
     """
     session, members = await ctx.path_handler(), places.taken_members(ctx.plan)
     present = await blockdev.names(session)
-    for member in members:
-        if names.image(member.suid) not in present:
-            await blockdev.add_all(session, path_handler.taken(member))
-    for member in members:
-        await blockdev.reopen(session, path_handler.served(member, names.image(member.suid)))
+    fresh = [member for member in members if names.image(member.suid) not in present]
+    # All disks side by side, because the guest stands still; and none is served from its image before all are had.
+    await together(*(blockdev.add_all(session, path_handler.taken(member)) for member in fresh))
+    await together(
+        *(blockdev.reopen(session, path_handler.served(member, names.image(member.suid))) for member in members)
+    )
     for disk, member in zip(ctx.plan.disks, members, strict=True):
         if member.writable:
             await _open_for_writes(ctx, session, disk, member)

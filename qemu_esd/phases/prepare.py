@@ -5,9 +5,7 @@ A kill anywhere in here: the guest runs on the source, and everything made is in
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Awaitable
 
 from qemu_esd.errors import EsdError, QemuError, QemuGoneError, RefusedError
 from qemu_esd.graph import names, path_handler, tls
@@ -19,7 +17,7 @@ from qemu_esd.model.plan import DiskPlan, Site, Transport
 from qemu_esd.model.record import LinkRecord
 from qemu_esd.model.resource import Export, File, Folder, NbdServer, Room
 from qemu_esd.phases import aside, links, mover, notice, places, windows
-from qemu_esd.phases.context import Context
+from qemu_esd.phases.context import Context, together
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
 
@@ -27,17 +25,10 @@ from qemu_esd.qmp.session import Session
 async def prepare(ctx: Context) -> None:
     """Make both ends ready. Raises what failed; the caller rolls back."""
     key = secrets.token_hex(32)
-    await _together(_make_folders(ctx, ctx.plan.source, key), _make_folders(ctx, ctx.plan.target, key))
-    await _together(_prepare_source(ctx), _make_members(ctx))
+    await together(_make_folders(ctx, ctx.plan.source, key), _make_folders(ctx, ctx.plan.target, key))
+    await together(_prepare_source(ctx), _make_members(ctx))
     await links.connect(ctx)
     await _start_target(ctx)
-
-
-async def _together(*work: Awaitable[None]) -> None:
-    """Side by side; raises the first failure, but only when all have come to an end, so that undoing meets no doing."""
-    for result in await asyncio.gather(*work, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
 
 
 async def _make_folders(ctx: Context, site: Site, key: str) -> None:
@@ -51,7 +42,7 @@ async def _make_folders(ctx: Context, site: Site, key: str) -> None:
     if ctx.plan.transport is Transport.TLS:
         work.append(files.write(host, f"{state}/{tls.KEY_FILE}", tls.key_line(key)))
         work.append(files.write(host, f"{state}/{tls.GROUP_FILE}", tls.FFDHE2048))
-    await _together(*work)
+    await together(*work)
 
 
 async def _prepare_source(ctx: Context) -> None:

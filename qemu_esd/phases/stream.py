@@ -76,6 +76,17 @@ async def _stopped(source: Session, events: Events) -> str:
         return ended
 
 
+async def deafness(target: Session) -> NoReturn:
+    """Raises when the target does not answer. It is asked while it loads the guest: an answer may take a tenth of a
+    second then, for which the guest would stand still if it was awaited first.
+    """
+    # One that has ended is told of by `reached`, with its last words.
+    with suppress(QemuGoneError):
+        await machine.run_state(target)
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 async def stands_still(ctx: Context, source: Session) -> NoReturn:
     """Reports how much memory has moved, which has no event; raises TimedOutError when there is no progress."""
     moved, since = -1, time.monotonic()
