@@ -16,14 +16,14 @@ from pathlib import Path
 
 from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.units import parse_rate
-from tests.bench import downtime, plot, settle, start_up, switchover, table
+from tests.bench import downtime, handover, many, plot, settle, start_up, switchover, table
 from tests.bench.bench import Bench, Settings
 from tests.bench.outcome import Results, from_plain, to_plain
 from tests.bench.reads import amplification, links, local, remote
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, FIGURES = ROOT / "bench-results", ROOT / "docs" / "figures"
-MODULES = (switchover, downtime, settle, remote, local, amplification, links, start_up)
+MODULES = (switchover, downtime, handover, settle, remote, local, amplification, links, many, start_up)
 BENCHES = {module.BENCH.name: module.BENCH for module in MODULES}
 
 
