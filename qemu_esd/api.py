@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from qemu_esd import guests, migration, mover_process, recovery, status, view
 from qemu_esd.errors import EsdError, RefusedError, UnfinishedError, UsageError
 from qemu_esd.hosts.connect import Hosts
-from qemu_esd.journal import registry, store
+from qemu_esd.journal import claims, registry, store
 from qemu_esd.model.disk import link_of
 from qemu_esd.model.plan import Problem
 from qemu_esd.model.policy import Handler
@@ -44,23 +44,24 @@ class PlanRefusedError(RefusedError):
 
 @dataclass(frozen=True)
 class Desk:
-    """Open hosts and monitors of one command."""
+    """Open hosts and monitors of one command, and the ports that it has chosen."""
 
     hosts: Hosts
     monitors: Monitors
+    claims: claims.Claims
 
 
 @asynccontextmanager
 async def open_desk() -> AsyncIterator[Desk]:
     async with AsyncExitStack() as stack:
         hosts = Hosts(stack)
-        yield Desk(hosts, Monitors(hosts, stack))
+        yield Desk(hosts, Monitors(hosts, stack), stack.enter_context(claims.opened()))
 
 
 async def propose(request: Request) -> plan.Proposal:
     """What `migrate` would do and all that stands in its way. Touches nothing on any host."""
     async with mover_process.taken_over(request.vm) as mover, open_desk() as desk:
-        proposal = await plan.propose(desk.hosts, desk.monitors, request)
+        proposal = await plan.propose(desk.hosts, desk.monitors, request, desk.claims)
     mover_process.restart(mover)
     return proposal
 
@@ -76,7 +77,7 @@ async def migrate(
     """
     clock = Clock()
     async with mover_process.taken_over(request.vm), open_desk() as desk:
-        proposal = await plan.propose(desk.hosts, desk.monitors, request)
+        proposal = await plan.propose(desk.hosts, desk.monitors, request, desk.claims)
         if proposal.problems:
             raise PlanRefusedError(proposal.problems)
         if agree is not None and not await agree(proposal):

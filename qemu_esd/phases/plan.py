@@ -19,6 +19,7 @@ from qemu_esd.hypervisors.cmdline.carried import Carried, DiskSwap, Target
 from qemu_esd.hypervisors.cmdline.carry import carry
 from qemu_esd.hypervisors.cmdline.reader import read
 from qemu_esd.hypervisors.cmdline.sockets import Console, QmpSocket
+from qemu_esd.journal.claims import Claims
 from qemu_esd.model.disk import Disk, Endpoint, Image, Link, PlainTcp, TlsTcp, UnixPath
 from qemu_esd.model.host import HostPaths, guest_sockets
 from qemu_esd.model.plan import DiskPlan, Plan, Problem, Site, Transport
@@ -36,8 +37,11 @@ class Proposal:
     remarks: tuple[str, ...]
 
 
-async def propose(hosts: Hosts, monitors: Monitors, request: Request) -> Proposal:
-    """Look, and decide. Raises UsageError, RefusedError or HostError when not even that much is possible."""
+async def propose(hosts: Hosts, monitors: Monitors, request: Request, claims: Claims) -> Proposal:
+    """Look, and decide; the ports of the plan are held by `claims`.
+
+    Raises UsageError, RefusedError or HostError when not even that much is possible.
+    """
     source_name = request.source or await look.find_host(hosts, request.vm)
     if source_name == request.target:
         raise RefusedError(f"{request.vm} is there already", host=request.target, hint="name another host")
@@ -50,7 +54,7 @@ async def propose(hosts: Hosts, monitors: Monitors, request: Request) -> Proposa
     request.check_disks(source.guest.disks)
     folder = request.overlay_folder or f"{target.facts.paths.state}/disks"
     free = await files.free_bytes(target_host, folder)
-    plan, carried = _decide(request, source, target)
+    plan, carried = _decide(request, source, target, claims)
     members = [disk.member for disk in plan.disks]
     present = await files.existing(target_host, folder, *_paths(members, carried))
     problems = (
@@ -86,12 +90,12 @@ async def _options_problems(plan: Plan, host: Host, qemu: versions.Program | Non
     return (Problem(host.name, what, f"start {plan.vm} without it, or see what has come in its place"),)
 
 
-def _decide(request: Request, source: look.SourceView, target: look.TargetView) -> tuple[Plan, Carried]:
+def _decide(request: Request, source: look.SourceView, target: look.TargetView, claims: Claims) -> tuple[Plan, Carried]:
     id = secrets.token_hex(4)
     here = Site(source.guest.host, source.facts.paths, source.address)
     there = Site(request.target, target.facts.paths, target.address)
-    nbd_port = _free_port(request.ports, source.ports_in_use, here.host)
-    ram_port = _free_port(request.ports, target.ports_in_use, there.host)
+    nbd_port = _free_port(request.ports, source.ports_in_use, here.host, claims)
+    ram_port = _free_port(request.ports, target.ports_in_use, there.host, claims)
     generation = source.guest.generation + 1
     endpoint = _endpoint(request.transport, here, there, nbd_port, id)
     disks = tuple(_disk_plan(request, disk, endpoint, there.paths, generation) for disk in source.guest.disks)
@@ -103,9 +107,9 @@ def _decide(request: Request, source: look.SourceView, target: look.TargetView) 
     return plan, carried
 
 
-def _free_port(ports: range, used: frozenset[int], host: str) -> int:
+def _free_port(ports: range, used: frozenset[int], host: str, claims: Claims) -> int:
     for port in ports:
-        if port not in used:
+        if port not in used and claims.take(host, port):
             return port
     raise RefusedError(
         f"no port of {ports.start}-{ports.stop - 1} is free", host=host, hint="name others with --ports FIRST-LAST"
