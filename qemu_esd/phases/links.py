@@ -59,18 +59,18 @@ async def connect(ctx: Context) -> None:
     """Make the link usable for the target's QEMU, before that QEMU starts."""
     if ctx.plan.transport is Transport.SSH:
         await _start_tunnel(ctx)
-    await _start_watch(ctx)
 
 
-async def _start_watch(ctx: Context) -> None:
+async def watch(ctx: Context) -> None:
+    """Start what notices that the link is dead."""
     unit = places.watch(ctx.plan)
     link = next((disk.link for disk in ctx.plan.disks), None)
     if link is None:
         return
     ctx.hold(unit)
     argv = watch_argv(link, places.target_sockets(ctx.plan).control)
-    watch = service.Service(unit.name, ctx.plan.target.paths.unit(unit.name), argv, restart=True)
-    await service.start(await ctx.target(), watch)
+    watcher = service.Service(unit.name, ctx.plan.target.paths.unit(unit.name), argv, restart=True)
+    await service.start(await ctx.target(), watcher)
 
 
 # Of the host's uptime, which no clock that is set disturbs.

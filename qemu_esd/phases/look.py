@@ -88,14 +88,20 @@ async def source(hosts: Hosts, monitors: Monitors, vm: str, host_name: str, peer
     if process is None:
         raise _not_running(vm, host_name, record)
     qemu = await _first_word(monitors, host_name, bare.monitor_of(host_name, process, here.paths), vm)
-    guest = await bare.describe(process, qemu, record)
+    # What QEMU answers and what the host answers, side by side.
+    guest, address, ports, begun = await asyncio.gather(
+        bare.describe(process, qemu, record),
+        _address(host, peer),
+        facts.ports_in_use(host),
+        notice.read(host, here.paths, vm),
+    )
     images = [layer.path for disk in guest.disks for layer in disk.chain if isinstance(layer, Image)]
     present = await files.existing(host, *images)
     return SourceView(
         guest=guest,
         record=record,
         facts=here,
-        address=await _address(host, peer),
+        address=address,
         run_state=await machine.run_state(qemu),
         migration=(await migrate.progress(qemu)).status,
         jobs=tuple(await jobs.running(qemu)),
@@ -103,9 +109,9 @@ async def source(hosts: Hosts, monitors: Monitors, vm: str, host_name: str, peer
         tls=await machine.has_tls_psk(qemu),
         iothreads=await machine.has_iothreads(qemu),
         places=await _places(guest, qemu),
-        ports_in_use=await facts.ports_in_use(host),
+        ports_in_use=ports,
         missing_images=tuple(path for path in images if path not in present),
-        begun=await notice.read(host, here.paths, vm),
+        begun=begun,
     )
 
 
@@ -147,6 +153,12 @@ async def _address(host: Host, peer: Host) -> str:
 async def target(hosts: Hosts, vm: str, host_name: str, peer: Host) -> TargetView:
     """Everything about the host that the guest is to run on."""
     host = await hosts.get(host_name)
-    here, process, ports = await asyncio.gather(facts.look(host), processes.find(host, vm), facts.ports_in_use(host))
-    qemu = await versions.program(host) if versions.BINARY in here.programs else None
-    return TargetView(here, await _address(host, peer), process, qemu, ports)
+    (here, qemu), process, ports, address = await asyncio.gather(
+        _equipment(host), processes.find(host, vm), facts.ports_in_use(host), _address(host, peer)
+    )
+    return TargetView(here, address, process, qemu, ports)
+
+
+async def _equipment(host: Host) -> tuple[facts.HostFacts, versions.Program | None]:
+    here = await facts.look(host)
+    return here, await versions.program(host) if versions.BINARY in here.programs else None

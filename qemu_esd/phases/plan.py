@@ -53,16 +53,19 @@ async def propose(hosts: Hosts, monitors: Monitors, request: Request, claims: Cl
     )
     request.check_disks(source.guest.disks)
     folder = request.overlay_folder or f"{target.facts.paths.state}/disks"
-    free = await files.free_bytes(target_host, folder)
     plan, carried = _decide(request, source, target, claims)
     members = [disk.member for disk in plan.disks]
-    present = await files.existing(target_host, folder, *_paths(members, carried))
+    free, present, unknown = await asyncio.gather(
+        files.free_bytes(target_host, folder),
+        files.existing(target_host, folder, *_paths(members, carried)),
+        _options_problems(plan, target_host, target.qemu),
+    )
     problems = (
         *checks.find_problems(request, source, target, free),
         *checks.missing_folder(request, present),
         *checks.existing_overlays(members, present, request.target),
         *_carry_problems(plan, carried, present),
-        *await _options_problems(plan, target_host, target.qemu),
+        *unknown,
     )
     return Proposal(plan, problems, (*carried.remarks, *checks.remarks(source, target.qemu)))
 

@@ -28,7 +28,7 @@ async def prepare(ctx: Context) -> None:
     await together(_make_folders(ctx, ctx.plan.source, key), _make_folders(ctx, ctx.plan.target, key))
     await together(_prepare_source(ctx), _make_members(ctx))
     await links.connect(ctx)
-    await _start_target(ctx)
+    await together(links.watch(ctx), _try_fence(ctx), _start_target(ctx))
 
 
 async def _make_folders(ctx: Context, site: Site, key: str) -> None:
@@ -52,7 +52,6 @@ async def _prepare_source(ctx: Context) -> None:
         await mover.end_mirror(session, disk.disk.suid)
     await _export_disks(ctx, session)
     await _start_path_handler(ctx)
-    await _try_fence(ctx)
 
 
 async def _export_disks(ctx: Context, session: Session) -> None:
