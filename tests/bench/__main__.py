@@ -16,14 +16,27 @@ from pathlib import Path
 
 from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.units import parse_rate
-from tests.bench import downtime, handover, many, plot, settle, start_up, switchover, table
+from tests.bench import degradation, downtime, handover, many, plot, settle, start_up, switchover, table, way_home
 from tests.bench.bench import Bench, Settings
 from tests.bench.outcome import Results, from_plain, to_plain
 from tests.bench.reads import amplification, links, local, remote
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, FIGURES = ROOT / "bench-results", ROOT / "docs" / "figures"
-MODULES = (switchover, downtime, handover, settle, remote, local, amplification, links, many, start_up)
+MODULES = (
+    switchover,
+    downtime,
+    handover,
+    settle,
+    way_home,
+    degradation,
+    remote,
+    local,
+    amplification,
+    links,
+    many,
+    start_up,
+)
 BENCHES = {module.BENCH.name: module.BENCH for module in MODULES}
 
 
@@ -86,6 +99,9 @@ def _write(bench: Bench, results: Results) -> Path:
     for measure in bench.measures:
         if measure.drawn:
             (folder / f"{results.bench}-{measure.name}.svg").write_bytes(plot.draw(bench, measure, results))
+    if "series" in results.facts:
+        title = f"{bench.measures[0].heading.capitalize()} {bench.measures[0].unit} over time"
+        (folder / f"{results.bench}-curve.svg").write_bytes(plot.curve(results, title))
     print(f"written to {folder.relative_to(ROOT)}/", file=sys.stderr)
     return folder
 

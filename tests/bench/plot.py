@@ -52,6 +52,25 @@ def draw(bench: Bench, measure: Measure, results: Results) -> bytes:
     return bytes(chart.render())
 
 
+def curve(results: Results, title: str) -> bytes:
+    """`series` of the facts over time: each a list of points whose first two numbers are seconds and a value."""
+    chart = pygal.XY(
+        title=title,
+        legend_at_bottom=True,
+        truncate_legend=-1,
+        width=960,
+        height=420,
+        style=_STYLE,
+        js=[],
+        x_title="Seconds since the command",
+        show_dots=False,
+    )
+    chart.uuid = f"{results.bench}-curve"
+    for name, points in results.facts["series"].items():
+        chart.add(name, [(point[0], point[1]) for point in points])
+    return bytes(chart.render())
+
+
 def _written(value: float) -> str:
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 

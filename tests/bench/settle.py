@@ -210,9 +210,9 @@ async def _ours(stand: Stand, station: Station, data: int) -> int:
 
 
 async def _stream(stand: Stand, station: Station, data: int) -> int:
-    qemu, disk = station.qemu, _disk(station, "vdb")
-    id = names.detach_job(disk.suid)
-    await jobs.start_detach(qemu, id, names.overlay(disk.suid, disk.level))
+    qemu, disk, id = station.qemu, _disk(station, "vdb"), "bench-stream"
+    overlay = names.overlay(disk.suid, disk.level)
+    await qemu.execute("block-stream", job_id=id, device=overlay, on_error="report", auto_dismiss=False)
     try:
         return min(await _streamed(station, id), data)
     finally:

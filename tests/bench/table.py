@@ -62,7 +62,8 @@ def _caption(bench: Bench, results: Results) -> str:
     )
 
 
-_TOLD = {"runs", "cpus", "cpu", "kernel", "qemu"}
+# Series are drawn.
+_TOLD = {"runs", "cpus", "cpu", "kernel", "qemu", "series"}
 
 
 def _fact(key: str, value: object) -> str:

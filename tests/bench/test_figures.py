@@ -8,12 +8,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from images.console import LoadLine
 from qemu_esd.errors import UsageError
 from qemu_esd.units import GIB, MIB, TIB
-from tests.bench import plot, table
+from tests.bench import degradation, plot, table
 from tests.bench.bench import Bench, Measure, Unit, turns
 from tests.bench.outcome import Results, Sample, Spread, from_plain, measured, ratio, to_plain
 from tests.bench.rows import Row, parse_row
+from tests.bench.witness import Beat
 
 FACTS = {
     "runs": 3,
@@ -113,3 +115,27 @@ def test_a_row_is_written_as_a_size_and_its_data() -> None:
 def test_a_row_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_row(text)
+
+
+def test_99_of_100_took_at_most_the_upper_end_of_a_bin() -> None:
+    bins = [0] * (len(degradation.BINS) + 1)
+    assert degradation.p99(bins) is None
+    bins[0], bins[5] = 99, 1
+    assert degradation.p99(bins) == degradation.BINS[0] / 1e6
+    bins[5] = 2
+    assert degradation.p99(bins) == round(degradation.BINS[5] / 1e6, 3)
+    bins[-1] = 10
+    assert degradation.p99(bins) is None
+
+
+def test_a_curve_has_a_point_for_each_line_of_the_guest() -> None:
+    lines = ((10.0, 100, 3), (11.0, 300, 5), (13.0, 300, 900))
+    beats = [Beat(at, "hostA", LoadLine("status", {"ops": str(ops), "istall": str(io)})) for at, ops, io in lines]
+    points = degradation.points(beats, 10.5)
+    assert points == ((0.5, 200.0, 5), (2.5, 0.0, 900))
+
+    shown = replace(results(*FAST), facts={**FACTS, "series": {"one": points}})
+    picture = plot.curve(shown, "Operations over time")
+    words = {element.text for element in ElementTree.fromstring(picture).iter()}
+    assert {"Operations over time", "one"} <= words
+    assert picture == plot.curve(shown, "Operations over time")
