@@ -17,7 +17,7 @@ from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
 from qemu_esd.model.recovery import Source, Verdict, Wish
 from qemu_esd.phases import arrival, handover, notice, prepare, settle, switchover, undo, windows
-from qemu_esd.phases.context import Context, Progress, together
+from qemu_esd.phases.context import Context, Progress
 from qemu_esd.phases.guard import guarded
 from qemu_esd.phases.station import Station, open_station
 
@@ -45,9 +45,8 @@ async def _until_commit(ctx: Context, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(guarded(ctx))
     await switchover.move_memory(ctx)
     await switchover.commit(ctx)
-    # Both before the word, and side by side, because the guest stands still.
-    await together(switchover.check_loaded(ctx), handover.take_images(ctx))
-    ctx.enter(State.COMMITTED)
+    await switchover.check_loaded(ctx)
+    await take_over(ctx)
 
 
 async def take_over(ctx: Context) -> None:
