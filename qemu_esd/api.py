@@ -84,6 +84,7 @@ async def migrate(
             raise RefusedError("not confirmed, and nothing was touched")
         with store.begin(proposal.plan) as journal:
             ctx = Context(proposal.plan, desk.hosts, desk.monitors, journal, report, clock)
+            ctx.measure("planned", "start")
             station = await _whole(migration.migrate(ctx), journal)
             with _going_on(request.vm, request.target, (disk.handler for disk in proposal.plan.disks)):
                 if until_settled:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -51,6 +54,16 @@ def _open() -> Any:
 
 
 logger = Logger()
+
+
+@contextmanager
+def timed(event: str, **facts: object) -> Iterator[None]:
+    """Says when it is over how long it took: by these lines one sees where the time of a command goes."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        logger.debug(event, **facts, ms=round((time.monotonic() - began) * 1000, 1))
 
 
 def configure(verbosity: int) -> None:

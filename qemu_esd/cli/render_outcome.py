@@ -18,6 +18,7 @@ from qemu_esd.view import DiskView, MigrationView
 
 # Figure of the journal: the word for the phase that ends there. Each is in ms since the start.
 PHASES = {
+    "planned": "planned",
     "prepared": "prepared",
     "precopy": "precopy",
     "resumed-after": "switchover",

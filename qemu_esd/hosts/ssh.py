@@ -15,6 +15,7 @@ from qemu_esd.errors import HostError, HostKeyError
 from qemu_esd.hosts.base import Completed, SshAccess, SshTarget, Writer
 from qemu_esd.hosts.scratch import scratch_folder
 from qemu_esd.hosts.sshlib import asyncssh
+from qemu_esd.log import timed
 
 CONNECT_SECONDS = 15
 # A dead control link is noticed after interval x count seconds.
@@ -38,8 +39,9 @@ class SshHost:
         # Empty input would be none at all, and a program that reads it would wait for ever.
         source = asyncssh.PIPE if stdin else asyncssh.DEVNULL
         try:
-            async with self._turns:
-                done = await self._connection.run(_command(argv), stdin=source, input=stdin or None, encoding=None)
+            with timed("ssh", host=self.name, program=_brief(argv)):
+                async with self._turns:
+                    done = await self._connection.run(_command(argv), stdin=source, input=stdin or None, encoding=None)
         except (asyncssh.Error, OSError) as error:
             raise HostError(f"the ssh connection broke: {error}", host=self.name) from error
         if done.returncode is None:
@@ -87,6 +89,12 @@ class SshHost:
 def _command(argv: Sequence[str]) -> bytes:
     """`exec sh -c` because the login shell may be anything; shlex quotes for it and for sh alike."""
     return os.fsencode("exec /bin/sh -c " + shlex.quote("exec " + shlex.join(argv)))
+
+
+def _brief(argv: Sequence[str]) -> str:
+    """A program in a few words: of a script its first line, and what it is about."""
+    words = [argv[2].strip().partition("\n")[0], *argv[4:5]] if argv[:2] == ("sh", "-c") else argv
+    return " ".join(words)[:100]
 
 
 def _bytes(output: object) -> bytes:

@@ -21,6 +21,7 @@ from qemu.qmp import (
 
 from qemu_esd.errors import MonitorBusyError, QemuError, QemuGoneError, TimedOutError
 from qemu_esd.hosts.base import Host
+from qemu_esd.log import timed
 
 # A busy QEMU takes a while to notice that its former client has gone.
 GREETING_SECONDS = 10.0
@@ -58,8 +59,9 @@ class Session:
 
     async def _execute(self, command: str, arguments: dict[str, Any], *, oob: bool = False) -> Any:
         try:
-            async with asyncio.timeout(COMMAND_SECONDS):
-                return await self._client.execute(command, arguments or None, oob=oob)
+            with timed("QMP", host=self.host, peer=self.label, command=command):
+                async with asyncio.timeout(COMMAND_SECONDS):
+                    return await self._client.execute(command, arguments or None, oob=oob)
         except ExecuteError as error:
             raise QemuError(command, str(error), host=self.host) from error
         except (ExecInterruptedError, StateError) as error:

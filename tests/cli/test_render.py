@@ -43,13 +43,23 @@ def test_nothing_that_a_terminal_obeys_is_passed_on() -> None:
 
 
 def test_an_outcome() -> None:
-    figures = dict.fromkeys(("prepared", "precopy", "downtime", "resumed-after", "handed-over", "total"), 0.0)
-    figures |= {"prepared": 410.0, "precopy": 1910.0, "downtime": 46.4, "resumed-after": 1960.0, "handed-over": 2300.0}
+    figures = dict.fromkeys(
+        ("planned", "prepared", "precopy", "downtime", "resumed-after", "handed-over", "total"), 0.0
+    )
+    figures |= {
+        "planned": 150.0,
+        "prepared": 410.0,
+        "precopy": 1910.0,
+        "downtime": 46.4,
+        "resumed-after": 1960.0,
+        "handed-over": 2300.0,
+    }
     assert drawn(render_outcome.outcome(MOVED, figures, goes_on=False)) == (
         "vm runs on b, and was on a; it stood still for 46 ms\n"
         "\n"
         "phase        ended after    took\n"
-        "prepared          410 ms  410 ms\n"
+        "planned           150 ms  150 ms\n"
+        "prepared          410 ms  260 ms\n"
         "precopy            1.9 s   1.5 s\n"
         "switchover         2.0 s   50 ms  the guest stood still for 46 ms\n"
         "handed over        2.3 s  340 ms\n"
