@@ -83,11 +83,6 @@ def move_job(suid: str) -> str:
     return node(suid, "move")
 
 
-def detach_job(suid: str) -> str:
-    """The closing stream of a settled disk."""
-    return node(suid, "end")
-
-
 def export_id(suid: str, role: str) -> str:
     """Exports have ids in a name space of their own."""
     return node(suid, role)

@@ -4,8 +4,8 @@ The server reads each range through the filter, which writes it to the overlay. 
 here: after any interruption the allocation map says what is left.
 
 QEMU writes a chunk as a zero cluster only if all that is missing in it reads as zeroes; a hole beside data
-in one chunk is written out as zeroes and takes space. To keep a disk sparse fill what is REMOTE first,
-then what is HOLE (`residency`): by then the clusters at the borders are local and are left alone.
+in one chunk is written out as zeroes and takes space. To keep a disk sparse fill what is REMOTE and not what is
+HOLE (`residency`), or at least that first: by then the clusters at the borders are local and are left alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
 """The background move: make every block of a disk local while the guest uses it.
 
-First a mirror job reads everything through the copy-on-read filter into a sink that keeps nothing: it has many requests
-in flight and lives in QEMU, so it needs nobody. Then what is still missing (holes, errors) is filled range by range,
-and the allocation map says when nothing is missing. `block-stream` moves no data: it can lose some silently.
+A mirror job reads everything through the copy-on-read filter into a sink that keeps nothing: it has many requests in
+flight and lives in QEMU, so it needs nobody. Then what is still missing (errors) is filled range by range, and the maps
+say when nothing is missing. `block-stream` moves no data: it can lose some silently.
+
+Holes of the source are not moved: where the overlay has nothing and the source nothing but zeroes, the overlay reads as
+zeroes without it too. The mirror asks about each piece of them over the link, so that a disk that is mostly hole is
+filled by the map at once.
 """
 
 from __future__ import annotations
@@ -25,10 +29,11 @@ from qemu_esd.qmp.session import Session
 # A mirror of a whole disk may take very long; its progress is shown meanwhile.
 MIRROR_SECONDS = 30 * 86400.0
 PROGRESS_SECONDS = 0.5
-HOLE_CHUNK = 32 << 20
 DATA_CHUNK = 4 << 20
 # What has failed is asked for by clusters, so that only those stay behind of which nothing can be had.
 CLUSTER = 64 << 10
+# The mirror goes over so much hole within a second or two; over much more it takes longer than over the data.
+MUCH_HOLE = 16 << 30
 # Passes that bring nothing nearer before we call it stuck.
 FRUITLESS = 3
 # With more of them that fail it is the source, and not some sectors.
@@ -40,12 +45,30 @@ OnBytes = Callable[[int, int], None]
 
 
 async def make_local(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
-    """Returns when every block of `disk` is allocated in its overlay. `on_bytes(done, total)` tells the progress.
+    """Returns when nothing of `disk` is elsewhere but holes. `on_bytes(done, total)` tells the progress.
 
     Raises UnfinishedError when some range cannot be read; what is there stays, and the next try goes on from it.
     """
-    await mirror(station, disk, on_bytes)
-    await fill(station, disk, on_bytes)
+    await start_mirror(station, disk)
+    if not await _mostly_hole(station, disk):
+        await mirror(station, disk, on_bytes)
+        await fill(station, disk, on_bytes)
+        return
+    # The job stays beside it, so that the move goes on if we end.
+    try:
+        await fill(station, disk, on_bytes)
+    except UnfinishedError:
+        await end_mirror(station.qemu, disk.suid)
+        raise
+    await end_mirror(station.qemu, disk.suid)
+
+
+async def _mostly_hole(station: Station, disk: DiskRecord) -> bool:
+    """Whether the map leads to the data much sooner than the mirror. Never with a limit: only the mirror keeps it."""
+    if station.record.bandwidth is not None:
+        return False
+    residency = await _residency(station, disk)
+    return residency.hole_bytes > MUCH_HOLE + residency.remote_bytes
 
 
 async def mirror(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
@@ -97,9 +120,9 @@ async def end_mirror(qemu: Session, suid: str) -> None:
 
 
 async def fill(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
-    """Fill what is missing: data first, then holes, so that holes stay sparse. Proven by the map at the end."""
+    """Fill what is missing, until the maps prove that nothing is."""
     fruitless, before = 0, disk.size + 1
-    while missing := _missing(residency := await _residency(station, disk)):
+    while missing := (residency := await _residency(station, disk)).remote_bytes:
         fruitless = 0 if missing < before else fruitless + 1
         if fruitless == FRUITLESS:
             raise _stuck(station, disk, residency)
@@ -112,15 +135,9 @@ async def _residency(station: Station, disk: DiskRecord) -> nbd.Residency:
     return await windows.residency(station.host, station.sockets.nbd, disk.suid)
 
 
-def _missing(residency: nbd.Residency) -> int:
-    """Bytes that are not allocated here, by the allocation map."""
-    return residency.remote_bytes + residency.hole_bytes
-
-
 async def _fill_once(station: Station, disk: DiskRecord, residency: nbd.Residency) -> None:
     async with windows.filling(station.host, station.sockets.nbd, disk.suid) as client:
         failed = await nbd.fill(client, residency.where(nbd.Where.REMOTE), chunk=DATA_CHUNK)
-        failed += await nbd.fill(client, residency.where(nbd.Where.HOLE), chunk=HOLE_CHUNK)
         again = [nbd.Range(error.offset, error.length) for error in failed]
         failed = await nbd.fill(client, again, chunk=CLUSTER, give_up=GIVE_UP)
     if any(error.errno == ENOSPC for error in failed):
@@ -138,7 +155,7 @@ def _full(station: Station, disk: DiskRecord) -> UnfinishedError:
 def _stuck(station: Station, disk: DiskRecord, residency: nbd.Residency) -> UnfinishedError:
     """Which disk, which bytes of it, from where."""
     name, source = shlex.quote(station.record.name), station.record.upstream[0].host
-    left = residency.missing()
+    left = residency.where(nbd.Where.REMOTE)
     told = [f"{part.length} bytes from byte {part.offset} on" for part in left[:TOLD]]
     more = f" and {len(left) - TOLD} more ranges" if len(left) > TOLD else ""
     return UnfinishedError(

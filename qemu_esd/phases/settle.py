@@ -11,15 +11,14 @@ from dataclasses import replace
 
 from qemu_esd.errors import EsdError, RefusedError, UnfinishedError
 from qemu_esd.graph import names
+from qemu_esd.graph.handlers import overlays
 from qemu_esd.hosts import files
 from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord
 from qemu_esd.phases import aside, filter, layers, linkends, mover, windows
 from qemu_esd.phases.station import Station, with_disk
-from qemu_esd.qmp import blockdev, jobs, machine
-
-DETACH_SECONDS = 3600.0
+from qemu_esd.qmp import blockdev, machine
 
 OnBytes = Callable[[str, int, int], None]
 
@@ -58,18 +57,17 @@ async def settle_disk(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> 
 
 
 async def _detach(station: Station, disk: DiskRecord) -> None:
-    """The closing stream, a no-op on a full overlay: it drops the backing and clears the header's mark."""
-    qemu, id = station.qemu, names.detach_job(disk.suid)
-    if id not in await jobs.running(qemu):
-        await jobs.start_detach(qemu, id, names.overlay(disk.suid, disk.level))
-    job = await jobs.wait_status(qemu, id, frozenset({"concluded"}), DETACH_SECONDS)
-    await jobs.dismiss(qemu, id)
-    if job.error:
-        raise UnfinishedError(
-            f"the backing of {disk.id} could not be detached: {job.error}",
-            host=station.host.name,
-            hint=f"qemu-esd settle {station.record.name}",
-        )
+    """Drop the backing, of which nothing but holes is still seen: they read as zeroes without it too.
+
+    The header forgets it first, and only what is flushed by then counts. A kill between the two: the record still names
+    the link, the graph is made by the record, and `settle` comes here again.
+    """
+    qemu, name = station.qemu, names.overlay(disk.suid, disk.level)
+    if await blockdev.has_backing(qemu, name):
+        await _flush(station, disk)
+        await blockdev.forget_backing(qemu, names.copy_on_read(disk.suid), name)
+        top = overlays.overlay(disk.suid, images(disk.chain)[0], None, disk.level)
+        await blockdev.reopen(qemu, {**top, "file": names.file(disk.suid, disk.level)})
     await _check_detached(station, disk)
 
 
@@ -85,7 +83,7 @@ async def _check_detached(station: Station, disk: DiskRecord) -> None:
 
 
 async def _flush(station: Station, disk: DiskRecord) -> None:
-    """A finished job is not durable: qcow2's metadata may still be in QEMU's cache (measured: half a disk lost)."""
+    """What was copied is not durable yet: qcow2's metadata may be in QEMU's cache only (measured: half a disk lost)."""
     async with windows.look(station.host, station.sockets.nbd, disk.suid) as client:
         await client.flush()
 

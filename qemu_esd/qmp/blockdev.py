@@ -92,6 +92,14 @@ async def has_backing(session: Session, name: str) -> bool:
     return "backing-image" in (await named(session))[name]["image"]
 
 
+async def forget_backing(session: Session, device: str, node: str) -> None:
+    """Clear the name of the backing in the header of the image `node`; the graph stays as it is.
+
+    `device` is the node at the top of the graph that `node` is in: no other node may be above it.
+    """
+    await session.execute("change-backing-file", device=device, image_node_name=node, backing_file="")
+
+
 async def devices(session: Session) -> list[Node]:
     """`query-block`: the guest's block devices with what is inserted in them."""
     return list(await session.execute("query-block"))

@@ -70,14 +70,6 @@ async def has_stopped(session: Session, id: str) -> bool:
     return any(row["device"] == id and row["io-status"] != "ok" for row in rows)
 
 
-async def start_detach(session: Session, id: str, overlay: str) -> None:
-    """The closing `block-stream`: a no-op on a full overlay that detaches the backing and clears the header.
-
-    Never used to move data: it loses some, silently, when its NBD backing fails (all versions up to 10.2).
-    """
-    await session.execute("block-stream", job_id=id, device=overlay, on_error="report", auto_dismiss=False)
-
-
 async def cancel(session: Session, id: str) -> None:
     """Cancel without completing; a job that has just ended by itself counts as cancelled."""
     try:
