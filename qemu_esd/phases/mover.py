@@ -6,7 +6,7 @@ say when nothing is missing. `block-stream` moves no data: it can lose some sile
 
 Holes of the source are not moved: where the overlay has nothing and the source nothing but zeroes, the overlay reads as
 zeroes without it too. The mirror asks about each piece of them over the link, so that a disk that is mostly hole is
-filled by the map at once.
+filled by the map instead.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ async def make_local(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> N
 
     Raises UnfinishedError when some range cannot be read; what is there stays, and the next try goes on from it.
     """
-    await start_mirror(station, disk)
     if not await _mostly_hole(station, disk):
         await mirror(station, disk, on_bytes)
         await fill(station, disk, on_bytes)
         return
-    # The job stays beside it, so that the move goes on if we end.
+    # The job would stand in the way: the map takes many times as long beside it.
+    await end_mirror(station.qemu, disk.suid)
     try:
         await fill(station, disk, on_bytes)
-    except UnfinishedError:
-        await end_mirror(station.qemu, disk.suid)
+    except asyncio.CancelledError:
+        # It goes on without us. After a kill here it does not, until `settle` is said again.
+        await start_mirror(station, disk)
         raise
-    await end_mirror(station.qemu, disk.suid)
 
 
 async def _mostly_hole(station: Station, disk: DiskRecord) -> bool:
