@@ -138,14 +138,19 @@ async def _move(guest: Guest, stand: Stand, witness: Witness, drive: FrontDrive,
 # ---- what is seen
 
 
+def _backend(drive: FrontDrive) -> str:
+    """What counts is not the PCI device, but the disk in it."""
+    return f"/machine/peripheral/{drive.id}/virtio-backend"
+
+
 async def _count(monitor: Session, drive: FrontDrive) -> None:
     """Count the latencies of the device from now on."""
-    await monitor.execute("block-latency-histogram-set", id=drive.id, boundaries=list(BINS))
+    await monitor.execute("block-latency-histogram-set", id=_backend(drive), boundaries=list(BINS))
 
 
 async def _phase(witness: Witness, first: int, started: float, monitor: Session, drive: FrontDrive) -> Phase:
     rows = await monitor.execute("query-blockstats")
-    stats = next(row["stats"] for row in rows if row.get("qdev", "").split("/")[3:4] == [drive.id])
+    stats = next(row["stats"] for row in rows if row.get("qdev") == _backend(drive))
     return Phase(points(witness.beats[first:], started), p99(_bins(stats)))
 
 
