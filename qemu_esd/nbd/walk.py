@@ -22,7 +22,7 @@ MAX_REQUEST = 1 << 31  # in 32 bits; every block size divides it, and what is le
 MIN_REQUEST = 1 << 20
 FIRST_REQUEST = 16 << 20
 QUICK_SECONDS, SLOW_SECONDS = 0.01, 0.05
-UNTOLD = 64 << 10  # the cluster of an overlay: all of it local, or nothing
+UNTOLD = 16 << 10  # the cluster of an overlay: all of it local, or nothing
 MAX_UNTOLD = 1024  # with more of them it is no matter of some sectors
 MAX_EXTENTS = 1 << 21  # about 300 MB of Python objects; also the end of a server that feeds us crumbs
 

@@ -19,6 +19,7 @@ from errno import ENOSPC
 from qemu_esd import nbd
 from qemu_esd.errors import UnfinishedError
 from qemu_esd.graph import names
+from qemu_esd.graph.handlers import overlays
 from qemu_esd.log import logger
 from qemu_esd.model.record import DiskRecord
 from qemu_esd.phases import windows
@@ -30,8 +31,6 @@ from qemu_esd.qmp.session import Session
 MIRROR_SECONDS = 30 * 86400.0
 PROGRESS_SECONDS = 0.5
 DATA_CHUNK = 4 << 20
-# What has failed is asked for by clusters, so that only those stay behind of which nothing can be had.
-CLUSTER = 64 << 10
 # The mirror goes over so much hole within a second or two; over much more it takes longer than over the data.
 MUCH_HOLE = 16 << 30
 # Passes that bring nothing nearer before we call it stuck.
@@ -138,8 +137,9 @@ async def _residency(station: Station, disk: DiskRecord) -> nbd.Residency:
 async def _fill_once(station: Station, disk: DiskRecord, residency: nbd.Residency) -> None:
     async with windows.filling(station.host, station.sockets.nbd, disk.suid) as client:
         failed = await nbd.fill(client, residency.where(nbd.Where.REMOTE), chunk=DATA_CHUNK)
+        # By clusters, so that only those stay behind of which nothing can be had.
         again = [nbd.Range(error.offset, error.length) for error in failed]
-        failed = await nbd.fill(client, again, chunk=CLUSTER, give_up=GIVE_UP)
+        failed = await nbd.fill(client, again, chunk=overlays.CLUSTER, give_up=GIVE_UP)
     if any(error.errno == ENOSPC for error in failed):
         raise _full(station, disk)
 

@@ -10,6 +10,7 @@ import pytest
 from images.pattern import MIB
 from qemu_esd.errors import UnfinishedError
 from qemu_esd.graph import bad_sectors
+from qemu_esd.graph.handlers import overlays
 from qemu_esd.model.policy import Handler
 from tests.faults import report
 from tests.integration.support import content
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.lab
 VDA, VDB = Drive("vda", 7, size=16 * MIB), Drive("vdb", 9, "b.qcow2", size=8 * MIB, chain=1)
 # It never goes where the disk is bad.
 LOAD = "esd.mode=verify esd.rate=200 esd.area=1M esd.spread=0 esd.mix=60/40/0"
-CLUSTER = 64 << 10
+CLUSTER = overlays.CLUSTER
 BAD = 5 * MIB + 4096
 
 

@@ -20,6 +20,7 @@ from qemu_esd.hosts.local import LocalHost
 from qemu_esd.model.disk import Image, Link, UnixPath
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import LinkMember
+from qemu_esd.nbd import walk
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
 from tests.support.links import TRANSPORTS, Ends, ends
@@ -35,7 +36,7 @@ from tests.support.qemu import (
     storage_daemon_by,
 )
 
-MIB, CLUSTER = 1 << 20, 64 << 10
+MIB, CLUSTER = 1 << 20, overlays.CLUSTER
 SUID = "z" * 20
 SIZE = 8 << 20
 ANSWERED = [Handler.REDIRECT, Handler.BACKGROUND, Handler.ON_DEMAND]
@@ -105,7 +106,7 @@ async def target(folder: Path, handler: Handler, link: Link, block: int = 512) -
 @pytest.mark.parametrize("handler", ANSWERED)
 async def test_a_read_of_absent_data_is_answered_by_the_source(folder: Path, handler: Handler, transport: str) -> None:
     async with source(folder, transport) as link, target(folder, handler, link) as qemu:
-        assert qemu.reads("0xa1 1M 64k")
+        assert qemu.reads("0xa1 1M 4k")
         assert await qemu.local() == ({(MIB, MIB + CLUSTER)} if handler.keeps_reads else set())
 
 
@@ -132,6 +133,12 @@ async def test_discards_are_ignored_while_data_is_missing(folder: Path) -> None:
     async with source(folder, "ssh") as link, target(folder, Handler.REDIRECT, link) as qemu:
         assert qemu.io("write -P 0xb2 0 64k", "discard 0 64k").returncode == 0
         assert qemu.reads("0xb2 0 64k")
+
+
+def test_the_clusters_of_an_overlay_are_the_same_for_all() -> None:
+    assert overlays.CLUSTER == walk.UNTOLD
+    # An entry has 8 bytes.
+    assert overlays.L2_CACHE // 8 * overlays.CLUSTER == 256 << 30
 
 
 @pytest.mark.parametrize("handler", [Handler.BACKGROUND, Handler.ON_DEMAND])

@@ -8,6 +8,7 @@ import pytest
 
 from images.pattern import MIB
 from qemu_esd import api
+from qemu_esd.graph.handlers import overlays
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
 from tests.integration.support import content
@@ -17,7 +18,7 @@ from tests.integration.support.machine import ended
 
 pytestmark = pytest.mark.lab
 
-AREA, CLUSTER = 512 << 10, 64 << 10
+AREA = 512 << 10
 
 
 async def test_story(fleet: Fleet, tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ async def test_story(fleet: Fleet, tmp_path: Path) -> None:
         assert len(written) > 0
         assert content.crc(target) == await guest.crc(drive)
     # The guest writes its blocks all over an empty disk, each into a cluster of its own.
-    assert guest.member(vdc).stat().st_blocks * 512 < AREA // 4096 * CLUSTER + MIB
+    assert guest.member(vdc).stat().st_blocks * 512 < AREA // 4096 * overlays.CLUSTER + MIB
     await fleet.finish(guest)
     for drive in guest.drives:
         content.check_standalone(guest.member(drive))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from images.pattern import MIB
+from qemu_esd.graph.handlers import overlays
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
 from tests.integration.support import content
@@ -14,8 +15,6 @@ from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 
 pytestmark = pytest.mark.lab
-
-CLUSTER = 64 << 10
 
 
 async def test_story(fleet: Fleet, tmp_path: Path) -> None:
@@ -38,8 +37,8 @@ async def test_story(fleet: Fleet, tmp_path: Path) -> None:
         source = content.flatten(drive.source(fleet.a, told.id), tmp_path / "source")
         target = content.flatten(content.over(guest.member(drive), drive.source(fleet.a, told.id)), tmp_path / "target")
         written = content.later_writes(source, target)
-        assert content.clusters(content.allocated(guest.member(drive)), CLUSTER) == {
-            offset // CLUSTER for offset in written
+        assert content.clusters(content.allocated(guest.member(drive)), overlays.CLUSTER) == {
+            offset // overlays.CLUSTER for offset in written
         }
         assert content.crc(target) == await guest.crc(drive)
     now = {disk.disk: disk for disk in (await guest.look()).disks}

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from qemu_esd.nbd import Extent, NbdError, NbdProtocolError, Range
 from qemu_esd.nbd.extents import clip, merge
 from qemu_esd.nbd.spread import spread
-from qemu_esd.nbd.walk import FIRST_REQUEST, MAX_REQUEST, MAX_UNTOLD, MIN_REQUEST, SLOW_SECONDS, Pace, reached, walk
+from qemu_esd.nbd.walk import (
+    FIRST_REQUEST,
+    MAX_REQUEST,
+    MAX_UNTOLD,
+    MIN_REQUEST,
+    SLOW_SECONDS,
+    UNTOLD,
+    Pace,
+    reached,
+    walk,
+)
 
 GIB = 1 << 30
 BLOCK = 512
@@ -57,7 +67,7 @@ async def lengths(seconds: float, count: int) -> list[int]:
     return asked[:count]
 
 
-CLUSTER = 64 << 10
+CLUSTER = UNTOLD
 
 
 @pytest.mark.parametrize("size", [64 * CLUSTER, 64 * CLUSTER - 3 * BLOCK])

@@ -15,8 +15,8 @@ READ_ERRORS = "stop"
 
 
 def overlay_options(logical_block: int) -> dict[str, str]:
-    """Never subclusters: copy-on-read above them aborts QEMU below 8.1."""
-    return {"cluster_size": "64k"}
+    """Never subclusters."""
+    return overlays.plain_options()
 
 
 def nodes_of(suid: str, member: Image, link: Link, size: int) -> tuple[dict[str, Any], ...]:

@@ -9,9 +9,18 @@ from qemu_esd.model.disk import Image
 
 Node = dict[str, Any]
 
-# A map asks the link for as much at once as one entry of this cache covers: with 64 KiB clusters 128 MiB, and only
-# 32 MiB with QEMU's own 4 KiB, so that 1 TiB of holes is 8192 round trips and not 32768. At most the least cluster.
+# Plain clusters of an overlay over the source, in bytes; docs/overlay-options.md has what was measured.
+CLUSTER = 16 << 10
+# For 256 GiB of a disk with such clusters, as QEMU's own default is for 64 KiB ones. Only what is in use takes memory.
+L2_CACHE = 128 << 20
+# A map asks the link for as much at once as one entry of this cache covers: 32 MiB of a disk with such clusters, four
+# times as much as with QEMU's own 4 KiB. It may not be larger than a cluster, nor than those of `miss`.
 L2_ENTRY = 16 << 10
+
+
+def plain_options() -> dict[str, str]:
+    """Creation options without subclusters: copy-on-read above them aborts QEMU below 8.1."""
+    return {"cluster_size": str(CLUSTER)}
 
 
 def overlay(suid: str, member: Image, backing: str | None, level: int = 0) -> Node:
@@ -25,6 +34,7 @@ def overlay(suid: str, member: Image, backing: str | None, level: int = 0) -> No
         "node-name": names.overlay(suid, level),
         "file": {**nodes.file_node(member), "node-name": names.file(suid, level)},
         "discard": "ignore",
+        "l2-cache-size": L2_CACHE,
         "l2-cache-entry-size": L2_ENTRY,
         "backing": backing,
     }

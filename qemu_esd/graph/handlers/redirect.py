@@ -15,8 +15,8 @@ READ_ERRORS = "stop"
 
 
 def overlay_options(logical_block: int) -> dict[str, str]:
-    """Plain 64 KiB clusters, so that a change to a handler that keeps reads is safe on every version."""
-    return {"cluster_size": "64k"}
+    """As on-demand, so that a change to a handler that keeps reads is safe on every version."""
+    return overlays.plain_options()
 
 
 def nodes_of(suid: str, member: Image, link: Link, size: int) -> tuple[dict[str, Any], ...]:
