@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qemu_esd.graph import names
+from qemu_esd.graph import names, tls
 from qemu_esd.model.disk import Chain, Endpoint, Image, Link, PlainTcp, TlsTcp, UnixPath
 
 Node = dict[str, Any]
@@ -52,7 +52,7 @@ def tls_object(endpoint: Endpoint, role: str) -> Node | None:
     if not isinstance(endpoint, TlsTcp):
         return None
     id = names.credentials(migration_of(endpoint))
-    return {"qom-type": "tls-creds-psk", "id": id, "endpoint": role, "dir": endpoint.key_dir}
+    return {"qom-type": "tls-creds-psk", "id": id, **tls.credentials(role, endpoint.key_dir)}
 
 
 def file_node(image: Image) -> Node:

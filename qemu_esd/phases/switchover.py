@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qemu_esd.errors import EsdError
-from qemu_esd.graph import names
+from qemu_esd.graph import names, tls
 from qemu_esd.hosts import service
 from qemu_esd.log import logger
 from qemu_esd.model.disk import TlsTcp
@@ -144,7 +144,7 @@ async def _add_credentials(ctx: Context, source: Session) -> str:
         return ""
     id = places.credentials(ctx.plan)
     ctx.hold(QemuObject(source.host, source.monitor, id))
-    await machine.add_object(source, "tls-creds-psk", id, {"endpoint": "client", "dir": listen.key_dir})
+    await machine.add_object(source, "tls-creds-psk", id, tls.credentials("client", listen.key_dir))
     return id
 
 

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Mapping
 
 from qemu_esd.errors import EsdError
+from qemu_esd.graph import tls
 from qemu_esd.hosts import files, service
 from qemu_esd.hosts.base import Host, run
 from qemu_esd.hosts.connect import open_hosts
@@ -62,7 +63,7 @@ async def _target_argv(source: Session, guest: Guest, drive: Drive) -> tuple[str
     sockets = guest_sockets(PATHS, guest.name)
     monitors = (QmpSocket("precopy-control", sockets.control), QmpSocket("precopy-user", sockets.user))
     console = Console("precopy-console", sockets.console, PATHS.console_log(guest.name, 1))
-    credentials = ("-object", f"tls-creds-psk,id={CREDENTIALS},endpoint=server,dir={KEYS}")
+    credentials = ("-object", f"tls-creds-psk,id={CREDENTIALS},endpoint=server,dir={KEYS},priority={tls.PRIORITY}")
     wanted = Target(await machine.current_machine_type(source), monitors, console, extra=credentials)
     carried = carry(read(guest.qemu().argv), [DiskSwap(drive.id, (_disk_node(drive),), DISK)], wanted)
     if carried.problems:
@@ -92,7 +93,7 @@ async def _copy_disk(source: Session, target: Session, drive: Drive, address: st
     at = {"host": address, "port": str(NBD_PORT)}
     await target.execute("nbd-server-start", addr={"type": "inet", "data": at}, tls_creds=CREDENTIALS)
     await exports.add_writable(target, DISK, DISK, DISK)
-    await machine.add_object(source, "tls-creds-psk", CREDENTIALS, {"endpoint": "client", "dir": KEYS})
+    await machine.add_object(source, "tls-creds-psk", CREDENTIALS, tls.credentials("client", KEYS))
     remote = {
         "driver": "nbd",
         "node-name": REMOTE,

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 
 from qemu_esd.errors import EsdError
+from qemu_esd.graph import tls
 from qemu_esd.hosts import files, service
 from qemu_esd.hosts.connect import open_hosts
 from qemu_esd.hypervisors.cmdline.carried import DiskSwap, Target
@@ -52,7 +53,7 @@ async def _target_argv(source: Session, guest: Guest, drive: Drive) -> tuple[str
     sockets = guest_sockets(PATHS, guest.name)
     monitors = (QmpSocket("shared-control", sockets.control), QmpSocket("shared-user", sockets.user))
     console = Console("shared-console", sockets.console, PATHS.console_log(guest.name, 1))
-    credentials = ("-object", f"tls-creds-psk,id={CREDENTIALS},endpoint=server,dir={KEYS}")
+    credentials = ("-object", f"tls-creds-psk,id={CREDENTIALS},endpoint=server,dir={KEYS},priority={tls.PRIORITY}")
     wanted = Target(await machine.current_machine_type(source), monitors, console, extra=credentials)
     carried = carry(read(guest.qemu().argv), [DiskSwap(drive.id, (_disk_node(drive),), DISK)], wanted)
     if carried.problems:
@@ -67,7 +68,7 @@ def _disk_node(drive: Drive) -> Mapping[str, object]:
 
 
 async def _move_memory(source: Session, target: Session, address: str) -> None:
-    await machine.add_object(source, "tls-creds-psk", CREDENTIALS, {"endpoint": "client", "dir": KEYS})
+    await machine.add_object(source, "tls-creds-psk", CREDENTIALS, tls.credentials("client", KEYS))
     await set_up(source, migrate.SOURCE_CAPABILITIES, address)
     await set_up(target, migrate.TARGET_CAPABILITIES, "")
     await migrate.listen(target, f"tcp:{address}:{RAM_PORT}")

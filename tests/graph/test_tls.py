@@ -25,3 +25,11 @@ def test_openssl_writes_it_just_so() -> None:
 
 def test_the_key_file_is_one_line_of_user_and_key() -> None:
     assert tls.key_line("ab" * 32) == b"qemu:" + b"ab" * 32 + b"\n"
+
+
+def test_aes_128_is_what_two_ends_agree_upon_first() -> None:
+    asked = ("gnutls-cli", "--list", "--priority", f"{tls.PRIORITY}:+ECDHE-PSK:+DHE-PSK:+PSK")
+    said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
+    # In the order of preference; the three are all that both ends need to know one of.
+    assert "Ciphers: AES-128-GCM, CHACHA20-POLY1305, AES-256-GCM\n" in said
