@@ -100,7 +100,7 @@ async def test_islands_in_a_sea_of_holes(fleet: Fleet) -> None:
     checked = await guest.ask("recheck")
     assert [checked.number(key) for key in ("err", "bad", "absent")] == [0, 0, 0]
     assert checked.number("ok") > 0
-    assert sum(length for _, length in content.allocated(guest.member(vda))) <= AREA // 4096 * CLUSTER
+    assert sum(length for _, length in content.allocated(guest.member(vda))) <= AREA // 4096 * overlays.CLUSTER
     await fleet.finish(guest)
     content.check_standalone(guest.member(vda))
 
