@@ -8,12 +8,16 @@ import pytest
 
 from images.pattern import MIB
 from qemu_esd import api
+from qemu_esd.errors import UnfinishedError
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
+from qemu_esd.qmp import blockdev
 from tests.integration.support import content
+from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
+from tests.integration.support.guest import Guest
 from tests.integration.support.machine import ended
 
 pytestmark = pytest.mark.lab
@@ -74,6 +78,43 @@ async def test_killed_when_settled(fleet: Fleet, tmp_path: Path) -> None:
         assert set(content.later_writes(source, target)) == {
             offset + 4096 + at for offset in range(MIB, drive.size, 4 * MIB) for at in range(0, 4096, 512)
         }
+
+
+async def test_killed_when_the_header_has_forgotten_its_backing(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the graph has not: nothing is lost, the guest starts again over the link, and settles."""
+    drive = Drive("vda", 9, size=32 * MIB, fill="holes")
+    guest = await fleet.boot(drive, load="esd.mode=idle")
+    await guest.migrate(fleet.b, Handler.ON_DEMAND)
+    assert await guest.write(drive, 5 * MIB, 256 << 10) == 0
+    await guest.sync()
+    before = await read_all(guest, drive)
+
+    async def die(*_: object) -> None:
+        pid = guest.qemu().pid
+        guest.kill()
+        await ended(pid)
+        raise UnfinishedError("killed", host="hostB", hint="")
+
+    with monkeypatch.context() as patch, pytest.raises(UnfinishedError, match="killed"):
+        patch.setattr(blockdev, "reopen", die)
+        await api.settle_guest("vm1", "hostB", lambda *_: None)
+    guest.leave_terminal()
+    assert "backing-filename" not in content.facts(guest.member(drive))
+
+    assert (await say("vm", "start", "vm1")).status == 0
+    await guest.console.wait("ready")
+    assert await read_all(guest, drive) == before
+    assert (await say("settle", "vm1")).status == 0
+    assert await read_all(guest, drive) == before
+    await fleet.finish(guest)
+    content.check_standalone(guest.member(drive))
+
+
+async def read_all(guest: Guest, drive: Drive) -> str:
+    """The sum of the whole disk. After a boot the load does not know any more what it had written."""
+    line = await guest.ask(f"read {drive.guest_name} 0 {drive.size}")
+    assert line.number("errno") == 0
+    return line.values["crc"]
 
 
 async def test_an_image_stays_sparse(fleet: Fleet) -> None:
