@@ -7,6 +7,7 @@ import itertools
 import os
 import shlex
 import socket
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ CONNECT_SECONDS = 15
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
 # An ordinary sshd refuses the eleventh program at once of a connection (MaxSessions); what is kept beside us is one.
 PROGRAMS_AT_ONCE = 8
+# It may not have seen yet that a program has ended of whose end we know already: then it has room in a moment.
+NO_ROOM_SECONDS, AGAIN_SECONDS = 5.0, 0.05
 
 
 class SshHost:
@@ -36,17 +39,28 @@ class SshHost:
         self._turns = asyncio.Semaphore(PROGRAMS_AT_ONCE)
 
     async def attempt(self, argv: Sequence[str], stdin: bytes = b"") -> Completed:
-        # Empty input would be none at all, and a program that reads it would wait for ever.
-        source = asyncssh.PIPE if stdin else asyncssh.DEVNULL
         try:
             with timed("ssh", host=self.name, program=_brief(argv)):
                 async with self._turns:
-                    done = await self._connection.run(_command(argv), stdin=source, input=stdin or None, encoding=None)
+                    done = await self._run(argv, stdin)
         except (asyncssh.Error, OSError) as error:
             raise HostError(f"the ssh connection broke: {error}", host=self.name) from error
         if done.returncode is None:
             raise HostError(f"the ssh connection broke while {argv[0]} ran", host=self.name)
         return Completed(done.returncode, _bytes(done.stdout), _bytes(done.stderr).decode(errors="replace"))
+
+    async def _run(self, argv: Sequence[str], stdin: bytes) -> asyncssh.SSHCompletedProcess:
+        """Asked again where sshd has no room: of what it refuses nothing has run."""
+        # Empty input would be none at all, and a program that reads it would wait for ever.
+        source = asyncssh.PIPE if stdin else asyncssh.DEVNULL
+        patience = time.monotonic() + NO_ROOM_SECONDS
+        while True:
+            try:
+                return await self._connection.run(_command(argv), stdin=source, input=stdin or None, encoding=None)
+            except asyncssh.ChannelOpenError:
+                if self._connection.is_closed() or time.monotonic() > patience:
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS)
 
     @asynccontextmanager
     async def keep(self, argv: Sequence[str]) -> AsyncIterator[Writer]:

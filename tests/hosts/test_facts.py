@@ -18,11 +18,11 @@ HERE = LocalHost()
 
 
 async def test_programs_are_those_that_are_in_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (await facts.look(HERE)).programs >= {"qemu-img", "qemu-storage-daemon", "timeout"}
+    assert (await facts.look(LocalHost())).programs >= {"qemu-img", "qemu-storage-daemon", "timeout"}
     for name in ("sh", "id", "ssh"):
         (tmp_path / name).symlink_to(Path("/bin/sh" if name == "sh" else f"/usr/bin/{name}"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert (await facts.look(HERE)).programs == {"ssh"}
+    assert (await facts.look(LocalHost())).programs == {"ssh"}
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ async def test_our_folders_are_those_of_the_user(
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     if runtime:
         monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
-    assert (await facts.look(HERE)).paths == paths
+    assert (await facts.look(LocalHost())).paths == paths
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.1.2.3"])
