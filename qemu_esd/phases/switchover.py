@@ -69,7 +69,8 @@ async def commit(ctx: Context) -> None:
     A kill before `completed`: the source says which side owns the guest. A kill after it: the target does, paused.
     """
     source, target, plan = await ctx.source_qemu(), await ctx.target_qemu(), ctx.plan
-    await together(_check_quiet(source), _check_unchanged(source, plan.disks))
+    # A target that we have lost while memory moved could not be told to run, and the guest would run nowhere.
+    await together(_check_quiet(source), _check_unchanged(source, plan.disks), machine.hears(target))
     ctx.enter(State.SWITCHING)
     with source.listening("MIGRATION") as seen:
         await migrate.go_on(source)

@@ -20,6 +20,11 @@ async def run_state(session: Session) -> str:
     return str((await session.execute("query-status"))["status"])
 
 
+async def hears(session: Session) -> None:
+    """Returns when it has answered at once, whatever it is busy with: a yank of nothing. Raises as `execute` does."""
+    await session.execute_at_once("yank", {"instances": []})
+
+
 async def cont(session: Session) -> None:
     """Let the guest run. In a QEMU that still waits for a stream this arms its start: never sent there."""
     await session.execute("cont")
