@@ -64,6 +64,7 @@ NOBODY_KNOWS = {
 }
 SAMPLE = {
     (TARGET, A_WHILE, "stopped"),
+    (FROM_TARGET, FOR_GOOD, "memory moves"),
 }
 CHOSEN = ROWS if os.environ.get("ESD_FAULTS") == "all" else sorted(SAMPLE)
 
