@@ -44,7 +44,7 @@ async def move(guest: Guest, drive: Drive, to: Machine) -> Mapping[str, float]:
         control = guest_sockets(PATHS, guest.name).control
         await share_key(source_host, target_host)
         async with open_session(source_host, control, "the source") as source:
-            argv = await _target_argv(source, guest, drive)
+            argv = await target_argv(source, guest, drive, _disk_node(drive), "precopy")
             await _start(target_host, guest, drive, argv)
             async with open_session(target_host, control, "the target") as target:
                 await _copy_disk(source, target, drive, to.address)
@@ -59,13 +59,16 @@ async def share_key(*hosts: Host) -> None:
         await files.write(host, f"{KEYS}/keys.psk", key)
 
 
-async def _target_argv(source: Session, guest: Guest, drive: Drive) -> tuple[str, ...]:
+async def target_argv(
+    source: Session, guest: Guest, drive: Drive, disk: Mapping[str, object], name: str
+) -> tuple[str, ...]:
+    """The guest's command line on the target, its disk on the node `disk`. `name` tells its sockets from others'."""
     sockets = guest_sockets(PATHS, guest.name)
-    monitors = (QmpSocket("precopy-control", sockets.control), QmpSocket("precopy-user", sockets.user))
-    console = Console("precopy-console", sockets.console, PATHS.console_log(guest.name, 1))
+    monitors = (QmpSocket(f"{name}-control", sockets.control), QmpSocket(f"{name}-user", sockets.user))
+    console = Console(f"{name}-console", sockets.console, PATHS.console_log(guest.name, 1))
     credentials = ("-object", f"tls-creds-psk,id={CREDENTIALS},endpoint=server,dir={KEYS},priority={tls.PRIORITY}")
     wanted = Target(await machine.current_machine_type(source), monitors, console, extra=credentials)
-    carried = carry(read(guest.qemu().argv), [DiskSwap(drive.id, (_disk_node(drive),), DISK)], wanted)
+    carried = carry(read(guest.qemu().argv), [DiskSwap(drive.id, (disk,), str(disk["node-name"]))], wanted)
     if carried.problems:
         raise EsdError(f"the guest cannot be moved: {carried.problems[0]}")
     return carried.argv

@@ -9,18 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from qemu_esd.errors import EsdError
 from qemu_esd.graph import tls
 from qemu_esd.hosts import files, service
 from qemu_esd.hosts.connect import open_hosts
-from qemu_esd.hypervisors.cmdline.carried import DiskSwap, Target
-from qemu_esd.hypervisors.cmdline.carry import carry
-from qemu_esd.hypervisors.cmdline.reader import read
-from qemu_esd.hypervisors.cmdline.sockets import Console, QmpSocket
 from qemu_esd.model.host import guest_sockets
 from qemu_esd.qmp import machine, migrate
 from qemu_esd.qmp.session import Session, open_session
-from tests.bench.precopy import CREDENTIALS, FOREVER, KEYS, RAM_PORT, reach, set_up, share_key
+from tests.bench.precopy import CREDENTIALS, FOREVER, KEYS, RAM_PORT, reach, set_up, share_key, target_argv
 from tests.integration.support.drives import Drive
 from tests.integration.support.guest import PATHS, Guest
 from tests.integration.support.machine import Machine
@@ -40,25 +35,13 @@ async def move(guest: Guest, drive: Drive, to: Machine) -> Mapping[str, float]:
         control = guest_sockets(PATHS, guest.name).control
         await share_key(source_host, target_host)
         async with open_session(source_host, control, "the source") as source:
-            argv = await _target_argv(source, guest, drive)
+            argv = await target_argv(source, guest, drive, _disk_node(drive), "shared")
             await files.make_folders(target_host, PATHS.vm_state(guest.name), PATHS.vm_run(guest.name))
             unit = service.Service("shared", PATHS.unit("shared"), argv)
             await service.start_ready(target_host, unit, control)
             async with open_session(target_host, control, "the target") as target:
                 await _move_memory(source, target, to.address)
     return {}
-
-
-async def _target_argv(source: Session, guest: Guest, drive: Drive) -> tuple[str, ...]:
-    sockets = guest_sockets(PATHS, guest.name)
-    monitors = (QmpSocket("shared-control", sockets.control), QmpSocket("shared-user", sockets.user))
-    console = Console("shared-console", sockets.console, PATHS.console_log(guest.name, 1))
-    credentials = ("-object", f"tls-creds-psk,id={CREDENTIALS},endpoint=server,dir={KEYS},priority={tls.PRIORITY}")
-    wanted = Target(await machine.current_machine_type(source), monitors, console, extra=credentials)
-    carried = carry(read(guest.qemu().argv), [DiskSwap(drive.id, (_disk_node(drive),), DISK)], wanted)
-    if carried.problems:
-        raise EsdError(f"the guest cannot be moved: {carried.problems[0]}")
-    return carried.argv
 
 
 def _disk_node(drive: Drive) -> Mapping[str, object]:
