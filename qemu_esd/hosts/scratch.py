@@ -31,12 +31,13 @@ def _make() -> tuple[Path, int]:
     """A folder, and the lock on it that says that its process lives."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        descriptor = os.open(folder, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # Before it was locked, another process may have taken it for an orphan.
-        if folder.exists():
-            return folder, descriptor
-        os.close(descriptor)
+        # Before it is locked, another process may take it for an orphan.
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, descriptor
+            os.close(descriptor)
 
 
 def _remove_if_orphaned(folder: Path) -> None:

@@ -48,6 +48,20 @@ def test_what_a_killed_process_left_is_swept(own_tmp: Path) -> None:
         assert list(own_tmp.iterdir()) == [folder]
 
 
+def test_one_that_another_process_sweeps_before_it_is_locked(own_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, made = tempfile.mkdtemp, list[Path]()
+
+    def make_and_lose_the_first(prefix: str) -> str:
+        made.append(Path(make(prefix=prefix)))
+        if len(made) == 1:
+            made[0].rmdir()
+        return str(made[-1])
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose_the_first)
+    with scratch_folder() as folder:
+        assert [folder] == made[1:] == list(own_tmp.iterdir())
+
+
 def test_others_keep_theirs(own_tmp: Path) -> None:
     (own_tmp / "qemu-esd-sockets-file").touch()
     (own_tmp / "qemu-esd-sockets-link").symlink_to("/")
