@@ -2,7 +2,9 @@
 
 Before the switchover QEMU stops the guest and waits to be told to go on. Were we killed, nobody would tell it, and the
 guest would stand still until somebody looked. The guard is a small program that hears a beat of ours; when that ends,
-with our process or with the network, it cancels the stream, unless the guest has been given away already.
+with our process or with the network, it cancels the stream, unless the guest has been given away already. A source
+that is deaf meanwhile sends the last of its guest into a dead link, and would do so until TCP gives up, after a quarter
+of an hour: its connection is cut. Over ssh the tunnel has a heartbeat for that.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 
 from qemu_esd.hosts.base import Writer
 from qemu_esd.model.host import guest_sockets
+from qemu_esd.model.plan import Plan, Transport
 from qemu_esd.phases import perl
 from qemu_esd.phases.context import Context
 
@@ -24,7 +27,7 @@ SILENCE_SECONDS = 25
 _GUARD = (
     perl.QMP
     + r"""
-my ($silence, @sockets) = @ARGV;
+my ($silence, $address, $port, @sockets) = @ARGV;
 my $beats = IO::Select->new(\*STDIN);
 while ($beats->can_read($silence)) {
     last unless sysread(STDIN, my $text, 4096);
@@ -32,9 +35,12 @@ while ($beats->can_read($silence)) {
 }
 for my $path (@sockets) {
     my $ask = qmp($path) or next;
-    if ($ask->("query-migrate") =~ /"status": *"(setup|active|pre-switchover)"/) { $ask->("migrate_cancel") }
+    my $said = $ask->("query-migrate") or next;
+    last if $said =~ /"status": *"device"/;
+    if ($said =~ /"status": *"(setup|active|pre-switchover)"/) { $ask->("migrate_cancel") }
     exit 0;
 }
+exec "ss", "-tK", "dst", $address, "dport", "=", $port if $port;
 """
 )
 
@@ -45,7 +51,7 @@ async def guarded(ctx: Context) -> AsyncIterator[None]:
     host, plan = await ctx.source(), ctx.plan
     user = guest_sockets(plan.source.paths, plan.vm).user
     sockets = dict.fromkeys((plan.guest.monitor, *([user] if plan.guest.ours else [])))
-    async with host.keep(("perl", "-e", _GUARD, str(SILENCE_SECONDS), *sockets)) as guard:
+    async with host.keep(("perl", "-e", _GUARD, str(SILENCE_SECONDS), *_stream(plan), *sockets)) as guard:
         beating = asyncio.ensure_future(_beat(guard))
         try:
             yield
@@ -54,6 +60,11 @@ async def guarded(ctx: Context) -> AsyncIterator[None]:
             with suppress(OSError):
                 guard.write(b"end\n")
                 await guard.drain()
+
+
+def _stream(plan: Plan) -> tuple[str, str]:
+    """Where the guest's memory goes, as address and port; nothing where a tunnel carries it."""
+    return ("", "") if plan.transport is Transport.SSH else (plan.target.address, str(plan.ram_port))
 
 
 async def _beat(guard: Writer) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from qemu_esd.hosts.connect import open_hosts
 from qemu_esd.journal import store
 from qemu_esd.model.record import State
 from tests.faults import report
+from tests.faults.hangs import cut_between
 from tests.integration.support.commands import Said, end, say, say_and_die, start
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
@@ -152,6 +154,37 @@ async def test_stopped_at_the_switchover_for_longer_than_the_guard_waits(fleet: 
     assert (places(fleet), await qemu_facts(guest)) == (before, inside)
     report.note(report.Line("SIGSTOP controller for 40 s", "stopped", "(1)", "nothing", "hostA"))
     await fleet.finish(guest, settle=False)
+
+
+@ALL
+async def test_killed_at_the_switchover_when_the_link_is_dead(fleet: Fleet) -> None:
+    """The source sends the last of its guest into nothing, deaf until TCP gives up; the guard cuts its connection."""
+    guest = await fleet.boot(*DRIVES)
+    before, inside = places(fleet), await qemu_facts(guest)
+    migration = await asleep(guest, State.SWITCHING)
+    with ExitStack() as ends:
+        ends.callback(cut_between(fleet.a, fleet.b).end)
+        migration.send_signal(signal.SIGCONT)
+        await given_away(guest)
+        migration.kill()
+        await end(migration)
+        await taken_back(guest)
+    await rolls_back(guest, the_story(guest), 1)
+    assert (places(fleet), await qemu_facts(guest)) == (before, inside)
+    what = "SIGKILL controller, link between the hosts cut for good"
+    report.note(report.Line(what, "stopped", "-9", "rollback (0)", "hostA"))
+    await fleet.finish(guest, settle=False)
+
+
+async def given_away(guest: Guest) -> None:
+    """Returns when the source has been told to go on from where it has stopped the guest: it says so, or is deaf."""
+    async with asyncio.timeout(60):
+        with suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(2):
+                    if (await tell(guest, "query-migrate"))["status"] == "device":
+                        return
+                await asyncio.sleep(0.1)
 
 
 @ALL
