@@ -32,6 +32,8 @@ PACKAGES = (
     *("busybox-static", "gcc", "libc6-dev"),
     # other people's NBD servers and clients, which the tests hold against ours
     *("gnutls-bin", "libnbd-bin", "nbdkit"),
+    # libvirt's driver for QEMU, without a daemon: it must not start what has moved away
+    "libvirt-daemon-driver-qemu",
     # a disk of the tests that fails when it is told to
     "libfuse3-3",
 )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -31,6 +34,28 @@ pytestmark = pytest.mark.lab
 VDA, VDB = Drive("vda", 7, size=16 * MIB), Drive("vdb", 9, "b.qcow2", size=8 * MIB, chain=1)
 ALL = os.environ.get("ESD_FAULTS") == "all"
 What = State | Measured | Progress
+# As the packages of libvirtd make them.
+LIBVIRT_USER = {
+    "/etc/passwd": "libvirt-qemu:x:64055:64055::/nonexistent:/usr/sbin/nologin\n",
+    "/etc/group": "libvirt-qemu:x:64055:\n",
+}
+LIBVIRT_SETTINGS = """user = "root"
+group = "root"
+security_driver = "none"
+stdio_handler = "file"
+cgroup_controllers = []
+"""
+DOMAIN = """<domain type="qemu">
+  <name>old</name> <memory unit="MiB">64</memory>
+  <os><type arch="x86_64" machine="pc">hvm</type></os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type="file" device="disk">
+      <driver name="qemu" type="{format}"/> <source file="{path}"/> <target dev="vda" bus="virtio"/>
+    </disk>
+  </devices>
+</domain>
+"""
 
 
 def word(machine: Machine, command: str) -> dict[str, Any]:
@@ -118,6 +143,40 @@ async def test_another_qemu_on_the_images_of_the_source(fleet: Fleet) -> None:
     assert handler == fleet.a.path_handlers()[0]
     report.note(report.Line("another QEMU on the source's images", "handed over", "1", "nothing", "hostB"))
     await fleet.finish(guest)
+
+
+async def test_libvirt_on_the_images_of_the_source(fleet: Fleet) -> None:
+    """As another QEMU: a domain of libvirt, defined by the old path or by the new one, is not started."""
+    guest = await fleet.idle(VDA, VDB)
+    moved = await guest.migrate(fleet.b, Handler.REDIRECT)
+    with libvirt_on(fleet.a) as start:
+        for drive in guest.drives:
+            for path, why in ((drive.path, "No such file"), (f"{drive.path}.moved-{moved.id}", "lock")):
+                done = start(path, drive.format)
+                assert (done.returncode, why in done.stderr) == (1, True), done.stderr
+    report.note(report.Line("libvirt on the source's images", "handed over", "1", "nothing", "hostB"))
+    await fleet.finish(guest)
+
+
+@contextmanager
+def libvirt_on(machine: Machine) -> Iterator[Callable[[str, str], CompletedProcess[str]]]:
+    """Starts a domain with one disk by libvirt's driver for QEMU, which is given a place and a user of its own."""
+    place = Path("/srv/libvirt")
+    machine.run("mkdir", "--parents", f"{place}/etc")
+    machine.run("tee", f"{place}/etc/qemu.conf", stdin=LIBVIRT_SETTINGS)
+    with ExitStack() as stack:
+        for file, line in LIBVIRT_USER.items():
+            machine.run("tee", f"{place}/{Path(file).name}", stdin=Path(file).read_text() + line)
+            machine.run("mount", "--bind", f"{place}/{Path(file).name}", file)
+            stack.callback(machine.run, "umount", file)
+        stack.callback(machine.run, "rm", "--recursive", str(place))
+
+        def start(path: str, format: str) -> CompletedProcess[str]:
+            machine.run("tee", f"{place}/domain.xml", stdin=DOMAIN.format(path=path, format=format))
+            words = ("timeout", "15", "virt-qemu-run", f"--root={place}", f"{place}/domain.xml")
+            return machine.run(*words, check=False)
+
+        yield start
 
 
 def qemu_on(machine: Machine, path: str, format: str) -> Any:
