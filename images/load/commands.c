@@ -12,13 +12,14 @@
  *                                a write, so that it is one request)
  *   zero, discard DISK OFFSET LEN
  *                             -> zero disk=.. pos=.. len=.. errno=0; the same for discard
- *   poweroff, reboot          -> poweroff, reboot; at once, whatever the worker is waiting for
+ *   poweroff, reboot, panic   -> poweroff, reboot, panic; at once, whatever the worker is waiting for
  *   anything else             -> unknown
  */
 #define _GNU_SOURCE
 #include "load.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/reboot.h>
 #include <stdio.h>
@@ -152,6 +153,19 @@ static void end_guest(const char *word, int how)
     reboot(how);
 }
 
+/* What the kernel does then is said by panic= on its command line: with -1 it starts anew. */
+static void end_in_panic(const char *word)
+{
+    int trigger = open("/proc/sysrq-trigger", O_WRONLY);
+
+    if (trigger < 0) {
+        say("unknown");
+        return;
+    }
+    say_last(word);
+    (void)!write(trigger, "c", 1);
+}
+
 static void take_line(char *line)
 {
     line[strcspn(line, "\r")] = '\0';
@@ -159,6 +173,8 @@ static void take_line(char *line)
         end_guest(line, LINUX_REBOOT_CMD_POWER_OFF);
     else if (!strcmp(line, "reboot"))
         end_guest(line, LINUX_REBOOT_CMD_RESTART);
+    else if (!strcmp(line, "panic"))
+        end_in_panic(line);
     else if (!worker_submit(line))
         say("unknown");
 }

@@ -6,7 +6,8 @@
  *   esd-load disk name=vda size=.. lbs=.. pbs=.. ro=0 serial=.. wwn=.. path=.. block=.. area=.. seed=.. fill=..
  *   esd-load ready mode=verify disks=2 gen=..
  * Once a second, the only line without a WORD:
- *   esd-load t=12 mode=verify ops=.. r=.. w=.. err=.. bad=.. absent=.. stall=.. istall=.. wake=.. iwake=.. dirtied=..
+ *   esd-load n=12 t=12 mode=verify ops=.. r=.. w=.. err=.. bad=.. absent=.. stall=.. istall=.. wake=.. iwake=.. dirtied=..
+ *     n       how many of these lines there were before (t rounds down, and two of them may have the same)
  *     err     I/O errors, without the expected ones   absent  expected ones (esd.expect=miss)
  *     bad     blocks (or dirtied pages) that did not hold what they must
  *     stall   longest single I/O since the start, the one in flight included; istall: in this interval
@@ -106,12 +107,12 @@ static uint64_t with_inflight(uint64_t longest)
 
 void say_status(void)
 {
-    static uint64_t start_us;
+    static uint64_t start_us, said;
 
     if (!start_us)
         start_us = now_us();
-    say("t=%lu mode=%s ops=%lu r=%lu w=%lu err=%lu bad=%lu absent=%lu stall=%lu istall=%lu wake=%lu iwake=%lu dirtied=%lu",
-        (now_us() - start_us) / 1000000, options.mode, stats.ops, stats.reads, stats.writes, stats.errors, stats.bad,
+    say("n=%lu t=%lu mode=%s ops=%lu r=%lu w=%lu err=%lu bad=%lu absent=%lu stall=%lu istall=%lu wake=%lu iwake=%lu dirtied=%lu",
+        said++, (now_us() - start_us) / 1000000, options.mode, stats.ops, stats.reads, stats.writes, stats.errors, stats.bad,
         stats.absent, with_inflight(stats.stall_us), with_inflight(atomic_exchange(&stats.interval_stall_us, 0)),
         stats.wake_us / 1000, atomic_exchange(&stats.interval_wake_us, 0) / 1000, stats.dirtied_mib);
 }

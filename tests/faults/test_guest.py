@@ -56,12 +56,13 @@ class Deed:
 
 DEEDS = {
     "guest reboots": Deed("reboot", boots=True),
+    "guest panics": Deed("panic", boots=True),
     "guest is reset": Deed(command="system_reset", boots=True),
     "guest shuts down": Deed("poweroff", boots=True, ends=True),
     "guest is paused": Deed(command="stop", stops=True),
 }
 ROWS = [(deed, moment) for deed in DEEDS for moment in ("memory moves", "running", "handed over", "settling")]
-SAMPLE = [("guest is paused", "memory moves"), ("guest shuts down", "settling"), ("guest is reset", "memory moves")]
+SAMPLE = [("guest is paused", "memory moves"), ("guest shuts down", "settling"), ("guest panics", "memory moves")]
 CHOSEN = ROWS if os.environ.get("ESD_FAULTS") == "all" else SAMPLE
 
 

@@ -43,7 +43,7 @@ def test_the_load_works_and_finds_no_fault(guest: Guest) -> None:
     assert status.number("r") > 0
     assert status.number("w") > 0
     assert [status.number(key) for key in ("err", "bad", "absent")] == [0, 0, 0]
-    assert {"stall", "istall", "wake", "iwake", "t"} <= status.values.keys()
+    assert {"stall", "istall", "wake", "iwake", "t", "n"} <= status.values.keys()
 
 
 def test_disks_are_described(guest: Guest, images: dict[str, Path]) -> None:
