@@ -12,6 +12,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.workermanage import NodeManager
 
 # What these assert is told in full, as in a test.
 pytest.register_assert_rewrite("tests.integration.support", "tests.lab.tools", "tests.support")
@@ -22,6 +23,7 @@ from qemu_esd.hosts import lab
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.machine import Machine, kill
 from tests.support import newer
+from tests.support.labs import lab_name
 
 # A busy machine is no failure.
 hypothesis.settings.register_profile(
@@ -33,6 +35,12 @@ hypothesis.settings.load_profile("esd")
 def pytest_addoption(parser: pytest.Parser) -> None:
     told = "the machine's QEMU (old), a newer one for everything, or across: old on hostA, newer on hostB and hostC"
     parser.addoption("--qemu", choices=("old", "new", "across"), default="old", help=told)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Interrupted, those that run tests side by side get the time to take their labs down (10 s is the default)."""
+    if config.pluginmanager.hasplugin("xdist"):
+        NodeManager.EXIT_TIMEOUT = 60
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +76,8 @@ def lab_hosts(request: pytest.FixtureRequest) -> Iterator[tuple[lab.LabHost, ...
     if os.geteuid() != 0:
         pytest.skip("the lab needs root (namespaces and mounts)")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("QEMU_ESD_LAB", f"/run/esd-test-{os.getpid()}")
-        patch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/esd-test-{os.getpid()}")
+        patch.setenv("QEMU_ESD_LAB", f"/run/{lab_name()}")
+        patch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/{lab_name()}")
         try:
             hosts = asyncio.run(lab.up(3)).lab.hosts
             with ExitStack() as stack:

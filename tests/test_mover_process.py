@@ -91,7 +91,7 @@ async def test_end_waits_for_the_end(leave: Callable[[], None]) -> None:
     await asyncio.wait_for(ending, 30)
 
 
-@pytest.mark.parametrize("began", [None, 1, mover_process._began(os.getpid())])
+@pytest.mark.parametrize("began", [None, 1, mover_process._began(os.getpid())], ids=["untold", "another", "ours"])
 async def test_somebody_elses_process_id_is_left_alone(home: Path, began: int | None) -> None:
     file = home / "movers" / "0badcafe.json"
     file.parent.mkdir()

@@ -13,14 +13,15 @@ from images.build import GuestImage
 from qemu_esd.hosts import lab
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.machine import Machine
+from tests.support.labs import lab_name
 
 
 @pytest.fixture
 def own_fleet(lab_image: GuestImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     if os.geteuid() != 0:
         pytest.skip("the lab needs root (namespaces and mounts)")
-    monkeypatch.setenv("QEMU_ESD_LAB", f"/run/esd-test-{os.getpid()}-own")
-    monkeypatch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/esd-test-{os.getpid()}-own")
+    monkeypatch.setenv("QEMU_ESD_LAB", f"/run/{lab_name()}-own")
+    monkeypatch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/{lab_name()}-own")
     monkeypatch.setenv("QEMU_ESD_STATE", str(tmp_path / "controller"))
     try:
         fleet = Fleet([Machine(host) for host in asyncio.run(lab.up(3)).lab.hosts], lab_image)
