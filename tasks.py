@@ -130,7 +130,7 @@ def bench(*arguments: str) -> None:
 
 
 def faults(*arguments: str) -> None:
-    """Try every fault in every phase, and print a table of what came of each (half an hour)."""
+    """Try every fault in every phase, and print a table of what came of each (an hour)."""
     setup()
     images()
     become(*as_root(*python("-m", "tests.faults", *arguments)))

@@ -11,9 +11,14 @@ import pytest
 
 from images.build import GuestImage
 from qemu_esd.hosts import lab
+from tests.faults import report
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.machine import Machine
 from tests.support.labs import lab_name
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    report.collected(item.nodeid for item in session.items)
 
 
 @pytest.fixture

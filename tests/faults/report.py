@@ -31,11 +31,24 @@ def note(line: Line) -> None:
     print(line)
     if path := os.environ.get(REPORT):
         with Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(line)) + "\n")
+            file.write(json.dumps([_place(), asdict(line)]) + "\n")
 
 
-def read(path: Path) -> tuple[Line, ...]:
-    return tuple(Line(**json.loads(text)) for text in path.read_text(encoding="utf-8").splitlines())
+def collected(tests: Iterable[str]) -> None:
+    """The order in which the lines are told: that of the tests, whichever ended first."""
+    _places.update({test: place for place, test in enumerate(tests)})
+
+
+_places: dict[str, int] = {}
+
+
+def _place() -> int:
+    return _places[os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]]
+
+
+def read(path: Path) -> list[Line]:
+    rows = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    return [Line(**line) for _, line in sorted(rows, key=lambda row: int(row[0]))]
 
 
 def markdown(lines: Iterable[Line]) -> str:
