@@ -21,6 +21,8 @@ from qemu_esd.qmp import blockdev, jobs, machine, virtio
 
 # A map of scattered data is a question to the source per piece.
 RESIDENCY_SECONDS = 20.0
+# How often the watch's note is looked for while a map is awaited.
+SILENCE_SECONDS = 1.0
 # A job tells how far it is, not how fast: it is looked at twice.
 RATE_SECONDS = 0.5
 
@@ -233,15 +235,31 @@ async def _disk(station: Station, suid: str, id: str, size: int, record: DiskRec
 async def residency(station: Station, suid: str) -> Residency | None:
     """Where each byte of a device is now, or None while it cannot be asked: its window is closed, or a link is dead.
 
-    A map is a question to the source too, so nobody waits for one while the watch of a link knows better.
+    A map is a question to the source too, so nobody waits for one when the watch of a link knows better.
     """
+    tasks = list[asyncio.Future[Residency | None]]()
     try:
         async with asyncio.timeout(RESIDENCY_SECONDS):
             if await _silence(station) is not None:
                 return None
-            return await windows.residency(station.host, station.sockets.nbd, suid)
+            asked = windows.residency(station.host, station.sockets.nbd, suid)
+            tasks += map(asyncio.ensure_future, (asked, _until_silence(station)))
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
     except (EsdError, OSError, TimeoutError):
         return None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until_silence(station: Station) -> None:
+    """Returns when the watch of a link says that nobody answers there. It has no event: it is a note on the host."""
+    while True:
+        if await _silence(station) is not None:
+            return
+        await asyncio.sleep(SILENCE_SECONDS)
 
 
 async def of_migration(station: Station, story: store.Story) -> MigrationView:
