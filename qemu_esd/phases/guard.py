@@ -22,25 +22,30 @@ from qemu_esd.phases.context import Context
 BEAT_SECONDS = 2.0
 # Longer than ssh needs to say that its connection is dead (15 s): then we are the first to act.
 SILENCE_SECONDS = 25
+# How often a source is asked that gives no answer: it is busy, or somebody else has its monitors.
+ROUNDS = 30
 
 # Of the monitors, one that is held by a dead connection does not greet, and the next one is tried.
 _GUARD = (
     perl.QMP
     + r"""
-my ($silence, $address, $port, @sockets) = @ARGV;
+my ($silence, $rounds, $address, $port, @sockets) = @ARGV;
 my $beats = IO::Select->new(\*STDIN);
 while ($beats->can_read($silence)) {
     last unless sysread(STDIN, my $text, 4096);
     exit 0 if $text =~ /end/;
 }
-for my $path (@sockets) {
-    my $ask = qmp($path) or next;
-    my $said = $ask->("query-migrate") or next;
-    last if $said =~ /"status": *"device"/;
-    if ($said =~ /"status": *"(setup|active|pre-switchover)"/) { $ask->("migrate_cancel") }
-    exit 0;
+for (1 .. $rounds) {
+    for my $path (@sockets) {
+        my $ask = qmp($path) or next;
+        my $said = $ask->("query-migrate") or next;
+        last if $said =~ /"status": *"device"/;
+        if ($said =~ /"status": *"(setup|active|pre-switchover)"/) { $ask->("migrate_cancel") }
+        exit 0;
+    }
+    system "ss", "-tK", "dst", $address, "dport", "=", $port if $port;
+    sleep 1;
 }
-exec "ss", "-tK", "dst", $address, "dport", "=", $port if $port;
 """
 )
 
@@ -51,7 +56,7 @@ async def guarded(ctx: Context) -> AsyncIterator[None]:
     host, plan = await ctx.source(), ctx.plan
     user = guest_sockets(plan.source.paths, plan.vm).user
     sockets = dict.fromkeys((plan.guest.monitor, *([user] if plan.guest.ours else [])))
-    async with host.keep(("perl", "-e", _GUARD, str(SILENCE_SECONDS), *_stream(plan), *sockets)) as guard:
+    async with host.keep(("perl", "-e", _GUARD, str(SILENCE_SECONDS), str(ROUNDS), *_stream(plan), *sockets)) as guard:
         beating = asyncio.ensure_future(_beat(guard))
         try:
             yield
