@@ -21,7 +21,7 @@ from images.build import GuestImage, build
 from images.newer_qemu import FetchError
 from qemu_esd.hosts import lab
 from tests.integration.support.fleet import Fleet
-from tests.integration.support.machine import Machine, kill
+from tests.integration.support.machine import Machine, ended, kill
 from tests.support import newer
 from tests.support.labs import lab_name
 
@@ -77,7 +77,7 @@ def lab_hosts(request: pytest.FixtureRequest) -> Iterator[tuple[lab.LabHost, ...
         pytest.skip("the lab needs root (namespaces and mounts)")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QEMU_ESD_LAB", f"/run/{lab_name()}")
-        patch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/{lab_name()}")
+        patch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/qemu-esd-{lab_name()}")
         try:
             hosts = asyncio.run(lab.up(3)).lab.hosts
             with ExitStack() as stack:
@@ -109,8 +109,8 @@ def fleet(
     fleet = Fleet([Machine(host) for host in lab_hosts], lab_image)
     fleet.sweep()
     yield fleet
-    print(fleet.logs())
     end_movers()
+    print(fleet.logs())
     fleet.sweep()
 
 
@@ -122,3 +122,4 @@ def end_movers() -> None:
             is_mover = b"--background-only" in (folder / "cmdline").read_bytes().split(b"\0")
             if is_mover and mine in (folder / "environ").read_bytes().split(b"\0"):
                 kill(int(folder.name))
+                asyncio.run(ended(int(folder.name)))

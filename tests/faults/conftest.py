@@ -26,7 +26,7 @@ def own_fleet(lab_image: GuestImage, tmp_path: Path, monkeypatch: pytest.MonkeyP
     if os.geteuid() != 0:
         pytest.skip("the lab needs root (namespaces and mounts)")
     monkeypatch.setenv("QEMU_ESD_LAB", f"/run/{lab_name()}-own")
-    monkeypatch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/{lab_name()}-own")
+    monkeypatch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/qemu-esd-{lab_name()}-own")
     monkeypatch.setenv("QEMU_ESD_STATE", str(tmp_path / "controller"))
     try:
         fleet = Fleet([Machine(host) for host in asyncio.run(lab.up(3)).lab.hosts], lab_image)

@@ -56,7 +56,7 @@ async def test_connections_break_while_data_moves(fleet: Fleet) -> None:
 async def test_ranges_are_cleared_while_data_moves(fleet: Fleet) -> None:
     """Zeroes stay zeroes, also where the copy comes later; a discarded range is as it was, or zeroes."""
     guest = await fleet.boot(VDA, load="esd.mode=idle")
-    await guest.migrate(fleet.b, Handler.ON_DEMAND, bandwidth=4 * MIB)
+    await guest.migrate(fleet.b, Handler.ON_DEMAND, bandwidth=2 * MIB)
     settling = asyncio.ensure_future(api.settle_guest("vm1", "hostB", lambda *_: None))
     places = random.Random(7).sample(range(0, VDA.size, 64 << 10), 60)
     cleared = dict[int, tuple[str, int]]()

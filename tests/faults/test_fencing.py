@@ -168,13 +168,13 @@ def libvirt_on(machine: Machine) -> Iterator[Callable[[str, str], CompletedProce
         for file, line in LIBVIRT_USER.items():
             machine.run("tee", f"{place}/{Path(file).name}", stdin=Path(file).read_text() + line)
             machine.run("mount", "--bind", f"{place}/{Path(file).name}", file)
-            stack.callback(machine.run, "umount", file)
+            stack.callback(machine.run, "umount", "--lazy", file)
         stack.callback(machine.run, "rm", "--recursive", str(place))
 
         def start(path: str, format: str) -> CompletedProcess[str]:
             machine.run("tee", f"{place}/domain.xml", stdin=DOMAIN.format(path=path, format=format))
-            words = ("timeout", "15", "virt-qemu-run", f"--root={place}", f"{place}/domain.xml")
-            return machine.run(*words, check=False)
+            words = ("timeout", "100", "virt-qemu-run", f"--root={place}", f"{place}/domain.xml")
+            return machine.run(*words, check=False, seconds=120)
 
         yield start
 

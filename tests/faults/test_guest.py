@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from images.pattern import MIB
 from qemu_esd import api
 from qemu_esd.errors import EsdError, RolledBackError
 from qemu_esd.model.host import guest_sockets
@@ -20,6 +22,7 @@ from tests.integration.support.console import Terminal
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import PATHS, Guest
 from tests.integration.support.inside import qemu_facts, running_on
+from tests.integration.support.links import slow
 from tests.integration.support.machine import Machine
 
 pytestmark = pytest.mark.lab
@@ -105,7 +108,11 @@ async def migrate(fleet: Fleet, guest: Guest, deed: Deed, moment: str) -> Outcom
             guest.type(deed.typed)
 
     try:
-        await guest.migrate(fleet.b, Handler.BACKGROUND, report=hear, bandwidth=4 << 20)
+        async with AsyncExitStack() as stack:
+            if not has_left:
+                # So that memory still moves when we hear that it does.
+                await stack.enter_async_context(slow("hostA", "hostB", 32 * MIB))
+            await guest.migrate(fleet.b, Handler.BACKGROUND, report=hear, bandwidth=4 * MIB)
     except EsdError as error:
         outcome.said = f"{type(error).__name__} ({error.exit_status})"
         print(error, "|", error.hint)

@@ -132,7 +132,8 @@ async def test_a_signal_before_the_commit_rolls_back(fleet: Fleet) -> None:
 
 
 async def test_a_move_goes_on_without_us_and_another_command_takes_over(fleet: Fleet) -> None:
-    vda = Drive("vda", 7, size=32 * MIB)
+    # Large enough for all that is said while it moves.
+    vda = Drive("vda", 7, size=128 * MIB)
     guest = await fleet.idle(vda)
     async with slow("hostA", "hostB", SLOW_FOR_DISKS):
         moving = await start("migrate", "vm1", "hostB", "--policy", "background", "--json")
@@ -161,7 +162,7 @@ async def test_a_move_goes_on_without_us_and_another_command_takes_over(fleet: F
 
 
 async def test_detached_it_comes_to_its_end_by_itself(fleet: Fleet) -> None:
-    guest = await fleet.idle(Drive("vda", 7, size=16 * MIB))
+    guest = await fleet.idle(Drive("vda", 7, size=64 * MIB))
     async with slow("hostA", "hostB", SLOW_FOR_DISKS):
         moved = await say("migrate", "vm1", "hostB", "--policy", "background", "--detach", "--release", "--json")
         assert moved.status == 0, moved.err

@@ -74,6 +74,9 @@ async def test_listed_by_whoever_started_it(fleet: Fleet) -> None:
     fleet.b.run(
         "sh", "-c", "qemu-system-x86_64 -name other -machine none -display none -nodefaults </dev/null >&- 2>&- &"
     )
+    async with asyncio.timeout(60):
+        while not fleet.b.qemus("other"):
+            await asyncio.sleep(0.1)
     async with open_hosts() as hosts:
         seen = await guests.list_all(hosts, HOSTS)
     assert [(each.host, each.name, each.ours) for each in seen] == [("hostA", "vm1", True), ("hostB", "other", False)]

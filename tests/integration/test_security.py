@@ -124,7 +124,11 @@ def where_is(text: str, machine: Machine) -> Iterator[str]:
 
 
 def environment(pid: int) -> str:
-    return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    """Of a process; one that has ended shows nothing."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def controller_files() -> list[Path]:

@@ -28,6 +28,7 @@ PATHS = HostPaths(STATE, RUN)
 # (measured on 7.2: 1 move in 12; a shortcut for aligned bitmaps forgets to reset the TLB). KVM does not mind.
 MEMORY = 128 * MIB + (8 << 10)
 DEFAULT_LOAD = "esd.mode=verify esd.rate=200"
+MENDED_SECONDS = 180.0
 # Seconds of the guest.
 PATIENCE = 20
 GOOD = ("err", "bad", "absent")
@@ -159,14 +160,15 @@ class Guest:
         return int(line.values["crc"], 16)
 
     async def read(self, drive: Drive, offset: int, length: int) -> int:
-        """Read a range, which must be right. Returns the errno."""
-        line = await self.ask(f"read {drive.guest_name} {offset} {length}")
+        """Read a range, which must be right. Returns the errno. It may have to wait for what somebody mends."""
+        line = await self.ask(f"read {drive.guest_name} {offset} {length}", seconds=MENDED_SECONDS)
         assert line.number("bad") == 0, self.faults()
         return line.number("errno")
 
     async def write(self, drive: Drive, offset: int, length: int) -> int:
         """Write stamps. Returns the errno."""
-        return (await self.ask(f"write {drive.guest_name} {offset} {length}")).number("errno")
+        line = await self.ask(f"write {drive.guest_name} {offset} {length}", seconds=MENDED_SECONDS)
+        return line.number("errno")
 
     # ---- its life
 

@@ -22,9 +22,11 @@ from qemu_esd.hosts.lab import LabHost
 
 STATE, RUN, SRV = "/var/lib/qemu-esd", "/run/qemu-esd", "/srv"
 SSH = "/var/lib/qemu-esd-home/.ssh"
+# Shells that look at something again and again: the watch of a link, the guard of images.
+LOOPS = ("esd-watch", "esd-guard")
 # Kept from test to test: which accelerator works, which takes seconds to find out.
 KEPT = ("accel",)
-ENDED_SECONDS = 10.0
+ENDED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,12 @@ class Machine:
                 return self.lab.data / folder / inside[len(top) :].lstrip("/")
         raise ValueError(f"{inside} is not on the host's disk")
 
-    def run(self, *argv: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a program as the host's root, in all of its namespaces; 20 s at most."""
+    def run(
+        self, *argv: str, check: bool = True, stdin: str = "", seconds: float = 20
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program as the host's root, in all of its namespaces; for so many seconds at most."""
         enter = ("nsenter", f"--target={self._init}", "--all", "--wd=/", "--", *argv)
-        done = subprocess.run(enter, input=stdin, capture_output=True, text=True, check=False, timeout=20)
+        done = subprocess.run(enter, input=stdin, capture_output=True, text=True, check=False, timeout=seconds)
         assert not check or done.returncode == 0, f"{self.name}: {argv} ended with {done.returncode}: {done.stderr}"
         return done
 
@@ -84,6 +88,14 @@ class Machine:
             for process in everything.values()
             if process.pid != self._init and not any("sshd" in one.argv[0] for one in _line(process, everything))
         )
+
+    def _lasting(self) -> Iterator[Process]:
+        """What runs there, without what the loops of ours begin, and end, every few seconds."""
+        everything = {process.pid: process for process in self.everything()}
+        for process in self.processes():
+            _, *ancestors = _line(process, everything)
+            if not any(loop in one.argv for loop in LOOPS for one in ancestors):
+                yield process
 
     def everything(self) -> Iterator[Process]:
         """All of them."""
@@ -149,14 +161,14 @@ class Machine:
         """All by which a test sees that nothing was touched: files, processes, ports."""
         return {
             **self.files(SRV, STATE, RUN, SSH, "/tmp"),
-            "processes": sorted((process.pid, process.argv) for process in self.processes()),
+            "processes": sorted((process.pid, process.argv) for process in self._lasting()),
             "ports": sorted(self.listening()),
         }
 
     def logs(self) -> str:
         """What the units of this host have said."""
         paths = self.path(f"{STATE}/unit").glob("*/log")
-        return "\n".join(f"{self.name} {path.parent.name}: {path.read_text(errors='replace')}" for path in paths)
+        return "\n".join(f"{self.name} {path.parent.name}: {_text(path)}" for path in paths)
 
     def leftovers(self) -> list[str]:
         """What of ours is there although no guest is: all but images, and what the test itself has put into /srv."""
@@ -203,6 +215,13 @@ class Machine:
 
 # Folders that may stay when they are empty.
 _ROOMS = frozenset([f"{root}/{room}" for root in (STATE, RUN) for room in ("vm", "link", "unit", "disks")])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return "(removed meanwhile)"
 
 
 def _process(folder: Path) -> Process:
