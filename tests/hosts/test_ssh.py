@@ -152,16 +152,20 @@ async def test_a_socket_on_which_nobody_listens_ends_at_once(server: Server, fol
         writer.close()
 
 
-async def test_two_hosts_are_opened_once_each_and_closed_together(server: Server, home: Path) -> None:
+async def test_two_hosts_are_opened_once_each_and_closed_together(
+    server: Server, home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (home / ".ssh/known_hosts").write_text(server.known_as("127.0.0.1"))
-    before = set(Path(tempfile.gettempdir()).glob("qemu-esd-*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    before = set(folder.iterdir())
     async with open_hosts() as hosts:
         there, here = await hosts.get(ALIAS), await hosts.get("local")
         assert await hosts.get(ALIAS) is there
         assert await hosts.get("local") is here
+        assert set(folder.iterdir()) > before
     with pytest.raises(HostError):
         await there.attempt(("true",))
-    assert set(Path(tempfile.gettempdir()).glob("qemu-esd-*")) == before
+    assert set(folder.iterdir()) == before
 
 
 async def test_a_connection_that_breaks_is_an_error_of_the_host(server: Server) -> None:
