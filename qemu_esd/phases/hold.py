@@ -122,7 +122,7 @@ async def _undo_outgoing(ctx: Context, outgoing: Outgoing, lost: Collection[str]
         try:
             session = await ctx.monitors.get(outgoing.host, outgoing.monitor, ctx.plan.vm)
             await _cancel(session)
-            if await machine.run_state(session) == "postmigrate":
+            if await machine.run_state_at_rest(session) == "postmigrate":
                 if unreached is not None:
                     raise _GivenAwayError(str(unreached), host=outgoing.host)
                 # Also one that was paused in the last instant before the switchover: QEMU cannot go back to `paused`.

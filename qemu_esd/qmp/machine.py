@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
-from qemu_esd.errors import EsdError, QemuError
+from qemu_esd.errors import EsdError, QemuError, TimedOutError
 from qemu_esd.graph import tls
 from qemu_esd.qmp.session import Session
+
+LEAVING_SECONDS, LOOK_SECONDS = 30.0, 0.02
 
 
 async def version(session: Session) -> tuple[int, int, int]:
@@ -18,6 +22,20 @@ async def version(session: Session) -> tuple[int, int, int]:
 async def run_state(session: Session) -> str:
     """`query-status`: running, paused, inmigrate, postmigrate, finish-migrate, io-error, shutdown …"""
     return str((await session.execute("query-status"))["status"])
+
+
+async def run_state_at_rest(session: Session) -> str:
+    """The same, once it is not `finish-migrate` any more, which QEMU leaves a moment after it has told a stream's end.
+
+    Raises TimedOutError.
+    """
+    # It has no event.
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while (state := await run_state(session)) == "finish-migrate":
+        if time.monotonic() > deadline:
+            raise TimedOutError("the end of the migration", LEAVING_SECONDS, host=session.host)
+        await asyncio.sleep(LOOK_SECONDS)
+    return state
 
 
 async def hears(session: Session) -> None:

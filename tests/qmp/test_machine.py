@@ -95,7 +95,8 @@ async def test_a_guest_moves_when_it_is_let_go_and_runs_when_it_is_told_to(folde
         assert told.downtime_ms is not None
         assert told.transferred > 0
         assert told.total >= 32 << 20
-        assert (await machine.run_state(source), await machine.run_state(target)) == ("postmigrate", "paused")
+        assert await machine.run_state_at_rest(source) == "postmigrate"
+        assert await machine.run_state(target) == "paused"
         await machine.cont(target)
         assert await machine.run_state(target) == "running"
 
