@@ -12,7 +12,8 @@ from qemu_esd.hosts.lab.connect import answers
 from qemu_esd.hosts.lab.links import Link, read_links
 from qemu_esd.hosts.lab.state import Lab, LabHost, lab_data, lab_root, load
 
-_ANSWER_SECONDS = 2.0
+# A dead one is known at once, and a busy machine is no dead host.
+_ANSWER_SECONDS = 10.0
 
 
 class LabState(StrEnum):

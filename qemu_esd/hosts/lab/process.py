@@ -21,7 +21,7 @@ from typing import IO
 
 from qemu_esd.errors import EsdError, RefusedError, TimedOutError
 
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 KILL_SECONDS = 20.0
 SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Fields of /proc/PID/stat, counted from the state on (proc(5): 9 and 22), and a flag of the kernel's sched.h.
