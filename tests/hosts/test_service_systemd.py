@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.hosts.test_service import LISTEN, until
 
 pytestmark = pytest.mark.lab
 
-SYSTEMD, NAME, SECONDS = Path("/lib/systemd/systemd"), "test", 20
+SYSTEMD, NAME, SECONDS = Path("/lib/systemd/systemd"), f"test-{os.getpid()}", 20
 # Targets that every service wants, empty: nothing of the machine's is started, mounted or cleaned up.
 _BOOT = """
 set -e
@@ -131,5 +132,5 @@ async def test_what_ends_stays_ended_and_leaves_its_words(host: Host, folder: Pa
 
 async def test_what_does_not_start_says_why(host: Host, folder: Path) -> None:
     broken = Service(NAME, unit_folder(folder), ("sh", "-c", "echo no such disk >&2; exit 1"))
-    with pytest.raises(EsdError, match="test did not start: no such disk"):
+    with pytest.raises(EsdError, match=f"{NAME} did not start: no such disk"):
         await service.start_ready(host, broken, f"{folder}/unit.sock")

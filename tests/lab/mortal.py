@@ -20,6 +20,8 @@ from types import FrameType
 from qemu_esd.hosts import lab
 
 _HERE = "/hosts/lab/"
+# It looks whether a host answers, as often as that takes, and has no effect on the machine.
+_ONLY_LOOKS = "/hosts/lab/connect.py"
 
 
 def main() -> None:
@@ -27,7 +29,8 @@ def main() -> None:
     passed: Counter[str] = Counter()
 
     def watch(frame: FrameType, event: str, _: object) -> None:
-        if _HERE not in frame.f_code.co_filename:
+        file = frame.f_code.co_filename
+        if _HERE not in file or file.endswith(_ONLY_LOOKS):
             return
         passed["step"] += 1
         name = frame.f_code.co_name

@@ -206,5 +206,5 @@ def test_status_does_not_wait_for_an_up(lab_root: Path) -> None:
 async def _all_reach_all(hosts: tuple[lab.LabHost, ...]) -> None:
     names = " ".join(host.name for host in hosts)
     for host in hosts:
-        script = f"for h in {names}; do ssh -o ConnectTimeout=5 $h hostname; done"
+        script = f"for h in {names}; do ssh -o ConnectTimeout=30 $h hostname; done"
         assert (await on(host, "sh", "-c", script)).split() == [each.name for each in hosts]

@@ -68,7 +68,7 @@ async def test_a_lie_is_an_error_for_whoever_asked(
     monkeypatch.setattr(module, "COMMAND_SECONDS", 0.5)
     tracemalloc.start()
     try:
-        async with asyncio.timeout(20), peer(folder, LIES[lie], stays=stays) as path:
+        async with asyncio.timeout(120), peer(folder, LIES[lie], stays=stays) as path:
             async with open_session(LocalHost(), path, "vm") as session:
                 with pytest.raises(EsdError) as error:
                     await session.execute("query-status")
@@ -92,7 +92,7 @@ async def test_a_lie_is_an_error_for_whoever_asked(
     ids=["giant", "odd", "empty", "nested", "event"],
 )
 async def test_a_greeting_that_is_none(folder: Path, greeting: bytes) -> None:
-    async with asyncio.timeout(20), peer(folder, greeting=greeting) as path:
+    async with asyncio.timeout(120), peer(folder, greeting=greeting) as path:
         with pytest.raises(EsdError):
             async with open_session(LocalHost(), path, "vm") as session:
                 await session.execute("query-status")
@@ -101,7 +101,7 @@ async def test_a_greeting_that_is_none(folder: Path, greeting: bytes) -> None:
 async def test_a_storm_of_events_keeps_no_answer_back(folder: Path) -> None:
     event = b'{"event": "BLOCK_IO_ERROR", "data": {}, "timestamp": {"seconds": 1, "microseconds": 1}}\n'
     answer = b'{"return": {"status": "running"}, "id": ID}\n'
-    async with asyncio.timeout(20), peer(folder, event * 5000 + answer) as path:
+    async with asyncio.timeout(120), peer(folder, event * 5000 + answer) as path:
         async with open_session(LocalHost(), path, "vm") as session:
             with session.listening("BLOCK_IO_ERROR") as events:
                 assert await session.execute("query-status") == {"status": "running"}
