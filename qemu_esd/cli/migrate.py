@@ -8,7 +8,7 @@ import typer
 
 from qemu_esd.cli import render
 from qemu_esd.errors import UsageError
-from qemu_esd.model.policy import Handler, check_write_policy, parse_handler
+from qemu_esd.model.policy import Handler, check_write_policy, parse_handler, parse_read_errors
 from qemu_esd.units import parse_rate
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ def migrate(
     no_local_space: Annotated[
         bool, typer.Option("--no-local-space", help="The target gives no space: the source is read and written.")
     ] = False,
+    read_errors: Annotated[
+        str,
+        typer.Option(
+            metavar="stop|report", help="A read that the source cannot answer pauses the guest, or is its error."
+        ),
+    ] = "stop",
     transport: Annotated[
         str | None, typer.Option(metavar="tls|ssh", help="How the hosts talk: TLS by default, or one ssh.")
     ] = None,
@@ -82,6 +88,7 @@ def migrate(
         disk_handlers=parse_disk_policies(disk_policy or []),
         transport=parse_transport(transport, plaintext),
         local_space=not no_local_space,
+        read_errors=parse_read_errors(read_errors),
         overlay_folder=overlay_dir,
         bandwidth=None if bandwidth is None else _rate(bandwidth),
         downtime_ms=_milliseconds(downtime),

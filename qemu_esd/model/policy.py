@@ -27,6 +27,22 @@ class Handler(StrEnum):
         return self is not Handler.MISS
 
 
+class ReadErrors(StrEnum):
+    """What a guest's disk does when a read fails: QEMU's rerror, fixed when the device is made."""
+
+    STOP = "stop"
+    REPORT = "report"
+
+
+def parse_read_errors(text: str) -> ReadErrors:
+    """Raises UsageError."""
+    try:
+        return ReadErrors(text)
+    except ValueError:
+        what = f"--read-errors {text!r} is neither stop nor report"
+        raise UsageError(what, hint="stop pauses the guest, report gives it the error") from None
+
+
 def parse_handler(text: str) -> Handler:
     """The handler called `text`; raises UsageError that suggests the nearest name."""
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from qemu_esd.errors import UsageError
 from qemu_esd.model.disk import Disk
 from qemu_esd.model.plan import Transport
-from qemu_esd.model.policy import Handler
+from qemu_esd.model.policy import Handler, ReadErrors
 
 # Two of these are used by a migration: one on each host.
 DEFAULT_PORTS = range(49800, 49900)
@@ -26,6 +26,7 @@ class Request:
     disk_handlers: Mapping[str, Handler] = field(default_factory=dict)
     transport: Transport = Transport.TLS
     local_space: bool = True
+    read_errors: ReadErrors = ReadErrors.STOP
     overlay_folder: str | None = None
     bandwidth: int | None = None
     downtime_ms: int | None = None

@@ -23,6 +23,7 @@ from qemu_esd.journal.claims import Claims
 from qemu_esd.model.disk import Disk, Endpoint, Image, Link, PlainTcp, TlsTcp, UnixPath
 from qemu_esd.model.host import HostPaths, guest_sockets
 from qemu_esd.model.plan import DiskPlan, Plan, Problem, Site, Transport
+from qemu_esd.model.policy import ReadErrors
 from qemu_esd.model.request import Request
 from qemu_esd.phases import checks, look
 from qemu_esd.phases.context import Monitors
@@ -153,7 +154,7 @@ def _carry(
     console = Console("esd-console", sockets.console, there.paths.console_log(request.vm, generation))
     credentials = _credentials(disks)
     wanted = Target(source.guest.machine_type, monitors, console, extra=credentials)
-    swaps = [_swap(disk, source) for disk in disks]
+    swaps = [_swap(disk, source, request.read_errors) for disk in disks]
     return carry(read(source.guest.process.argv), swaps, wanted)
 
 
@@ -168,14 +169,14 @@ def _credentials(disks: tuple[DiskPlan, ...]) -> tuple[str, ...]:
     return ("-object", json.dumps(client), "-object", json.dumps(server))
 
 
-def _swap(disk: DiskPlan, source: look.SourceView) -> DiskSwap:
+def _swap(disk: DiskPlan, source: look.SourceView, read_errors: ReadErrors) -> DiskSwap:
     handler, suid = HANDLERS[disk.handler], disk.disk.suid
     if disk.member is None:
         return DiskSwap(
             disk.disk.drive,
             nodes.remote_only(suid, disk.link),
             names.served(suid),
-            rerror="stop",
+            rerror=read_errors,
             werror="stop",
             place=source.places.get(disk.disk.id),
         )
@@ -183,7 +184,7 @@ def _swap(disk: DiskPlan, source: look.SourceView) -> DiskSwap:
         disk.disk.drive,
         handler.nodes_of(suid, disk.member, disk.link, disk.disk.size),
         handler.top(suid),
-        rerror=handler.READ_ERRORS,
+        rerror=handler.READ_ERRORS or read_errors,
         werror="stop",
         place=source.places.get(disk.disk.id),
     )

@@ -29,6 +29,7 @@ MIGRATE = ("migrate", "vm1", "hostB", "--policy", "redirect")
         ((*MIGRATE, "--write-policy", "through"), "not there yet"),
         ((*MIGRATE, "--write-policy", "sideways"), "no write policy"),
         ((*MIGRATE, "--transport", "carrier-pigeon"), "no transport"),
+        ((*MIGRATE, "--read-errors", "ignore"), "neither stop nor report"),
         ((*MIGRATE, "--transport", "ssh", "--plaintext"), "contradict"),
         ((*MIGRATE, "--transport", "tls", "--plaintext"), "contradict"),
         ((*MIGRATE, "--bandwidth", "fast"), "not a size"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from errno import EIO
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from images.pattern import MIB
 from qemu_esd.errors import UnfinishedError
 from qemu_esd.graph import bad_sectors
 from qemu_esd.graph.handlers import overlays
-from qemu_esd.model.policy import Handler
+from qemu_esd.model.policy import Handler, ReadErrors
 from tests.faults import report
 from tests.integration.support import content
 from tests.integration.support.commands import Said, say
@@ -28,7 +29,8 @@ VDA, VDB = Drive("vda", 7, size=16 * MIB), Drive("vdb", 9, "b.qcow2", size=8 * M
 # It never goes where the disk is bad.
 LOAD = "esd.mode=verify esd.rate=200 esd.area=1M esd.spread=0 esd.mix=60/40/0"
 CLUSTER = overlays.CLUSTER
-BAD = 5 * MIB + 4096
+PAGE = 4096
+BAD = 5 * MIB + PAGE
 
 
 async def test_a_sector_of_the_source_is_bad(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +54,34 @@ async def test_a_sector_of_the_source_is_bad(fleet: Fleet, tmp_path: Path, monke
         await is_whole(guest, tmp_path)
         told = f"settle ({again.status}), mended, vm cont (0), settle (0)"
         report.note(report.Line("bad sector on the source", "settling", "UnfinishedError (4)", told, "hostB"))
+        await fleet.finish(guest)
+
+
+async def test_a_bad_sector_is_the_guests_own_error(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --read-errors report: an error for that block only, and the guest goes on."""
+    monkeypatch.setattr(bad_sectors, "AGAIN_SECONDS", 1)
+    with bad_disk(fleet.a, SRV) as disk:
+        guest = await fleet.boot(VDA, VDB, load=LOAD)
+        await guest.migrate(fleet.b, Handler.REDIRECT, read_errors=ReadErrors.REPORT)
+        disk.fail(Fault("read", VDA.name, BAD, BAD + 512))
+        assert await guest.read(VDA, BAD, 512) == EIO
+        # The source reads it through its page cache, by pages.
+        for good in (BAD - PAGE, BAD + PAGE):
+            assert await guest.read(VDA, good, PAGE) == 0
+        before = await guest.status()
+        now = await guest.status()
+        assert now.number("ops") > before.number("ops")
+        assert (now.number("err"), now.number("bad")) == (1, 0)
+        assert (await tell(guest, "query-status"))["status"] == "running"
+        stuck = await say("settle", "vm1")
+        assert (stuck.status, f"{CLUSTER} bytes from byte {5 * MIB} on" in stuck.err) == (4, True), stuck
+        disk.mend()
+        await readable_again(fleet)
+        assert await guest.read(VDA, BAD, 512) == 0
+        settled = await say("settle", "vm1")
+        assert settled.status == 0, settled
+        told = f"settle ({stuck.status}), mended, settle (0)"
+        report.note(report.Line("bad sector on the source, reported", "handed over", "done", told, "hostB"))
         await fleet.finish(guest)
 
 

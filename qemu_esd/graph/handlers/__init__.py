@@ -4,7 +4,7 @@ A handler module has:
 `overlay_options(logical_block)`: qcow2 creation options of the member on the target;
 `nodes_of(suid, member, link, size)`: the nodes below the guest's disk, in the order in which they are opened;
 `top(suid)`: the node that the guest's disk is on;
-`READ_ERRORS`: QEMU's rerror for the guest's disk.
+`READ_ERRORS`: QEMU's rerror for the guest's disk, where only one will do; None: as the user wants it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from qemu_esd.graph import names, nodes
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.model.disk import Image, Link
 
-READ_ERRORS = "stop"
+READ_ERRORS = None
 
 
 def overlay_options(logical_block: int) -> dict[str, str]:
