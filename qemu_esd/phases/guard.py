@@ -36,13 +36,17 @@ while ($beats->can_read($silence)) {
     exit 0 if $text =~ /end/;
 }
 for (1 .. $rounds) {
+    my $lives;
     for my $path (@sockets) {
-        my $ask = qmp($path) or next;
+        my $ask = qmp($path);
+        $lives ||= defined $ask;
+        $ask or next;
         my $said = $ask->("query-migrate") or next;
         last if $said =~ /"status": *"device"/;
         if ($said =~ /"status": *"(setup|active|pre-switchover)"/) { $ask->("migrate_cancel") }
         exit 0;
     }
+    last unless $lives;
     system "ss", "-tK", "dst", $address, "dport", "=", $port if $port;
     sleep 1;
 }

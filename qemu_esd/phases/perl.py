@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# `qmp(PATH)` gives a function that sends one command and returns the line that answers it, "" after 3 s of silence; it
-# gives nothing where nobody greets: a monitor serves one client at a time, and lets another one wait without a word.
+# `qmp(PATH)` gives a function that sends one command and returns the line that answers it, "" after 3 s of silence. It
+# gives 0 where nobody greets: a monitor serves one client at a time, and lets another one wait without a word. It gives
+# undef where nobody listens, because the QEMU is gone.
 QMP = r"""
 use strict; use IO::Socket::UNIX; use IO::Select;
 sub qmp {
@@ -17,7 +18,7 @@ sub qmp {
         }
     };
     my $ask = sub { syswrite($qmp, "{\"execute\": \"$_[0]\"}\n"); $hear->("return") };
-    return unless $hear->("QMP");
+    return 0 unless $hear->("QMP");
     $ask->("qmp_capabilities");
     return $ask;
 }
