@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from qemu_esd import __version__, log
+from qemu_esd import __version__, log, trace
 from qemu_esd.cli import guest, host, lab, migrate, policy, recover, release, render, residency, running, settle, status
-from qemu_esd.errors import EsdError
+from qemu_esd.errors import EsdError, UsageError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
 for command in (
@@ -31,9 +32,10 @@ app.add_typer(lab.app, name="lab")
 
 
 class _Told:
-    """How much the user wants to be told."""
+    """How much the user wants to be told, and where the trace goes."""
 
     verbosity = 0
+    trace: Path | None = None
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,20 +49,35 @@ def options(
     verbose: Annotated[
         int, typer.Option("-v", "--verbose", count=True, help="Say what is done; twice: every detail.")
     ] = 0,
+    trace_file: Annotated[
+        Path | None,
+        typer.Option("--trace", metavar="FILE", help="Write where the time goes, for ui.perfetto.dev."),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version, and end.")
     ] = False,
 ) -> None:
     """A guest with local disks moves to another host at once; a policy decides what becomes of the data."""
-    _Told.verbosity = verbose
+    _Told.verbosity, _Told.trace = verbose, trace_file
     log.configure(verbose)
+    if trace_file is not None:
+        _start_trace(trace_file)
+
+
+def _start_trace(file: Path) -> None:
+    """The file is made now: a mistake in its name is to be told before anything is touched."""
+    try:
+        trace.write(file, ())
+    except OSError as error:
+        raise UsageError(f"no trace can be written: {error}", hint="--trace FILE names a file to be made") from error
+    trace.trace.start()
 
 
 def main() -> None:
     """Run one command and end with its exit status."""
     render.open_missing_streams()
     try:
-        app()
+        _run()
     except EsdError as error:
         _tell(error)
         sys.exit(error.exit_status)
@@ -72,6 +89,23 @@ def main() -> None:
             raise
         render.note("interrupted")
         sys.exit(1)
+
+
+def _run() -> None:
+    """The command, and its trace however it ends."""
+    try:
+        app()
+    finally:
+        if _Told.trace is not None and trace.trace.spans:
+            _end_trace(_Told.trace)
+
+
+def _end_trace(file: Path) -> None:
+    try:
+        trace.write(file, trace.trace.spans)
+    except OSError as error:
+        # What the command has done counts, and how it ended.
+        render.note(render.warning(f"the trace could not be written: {error}"))
 
 
 def _tell(error: EsdError) -> None:

@@ -50,11 +50,14 @@ class Hosts:
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
         self._open: dict[str, Host] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
 
     async def get(self, name: str) -> Host:
-        if name not in self._open:
-            self._open[name] = await self._stack.enter_async_context(open_host(name))
-        return self._open[name]
+        # Who asks for a host that is just being opened gets that one.
+        async with self._turns.setdefault(name, asyncio.Lock()):
+            if name not in self._open:
+                self._open[name] = await self._stack.enter_async_context(open_host(name))
+            return self._open[name]
 
 
 @asynccontextmanager

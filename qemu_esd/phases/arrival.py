@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from qemu_esd.hypervisors import records
 from qemu_esd.journal import registry
+from qemu_esd.log import step
 from qemu_esd.model.disk import Chain
 from qemu_esd.model.plan import DiskPlan, Plan
 from qemu_esd.model.record import DiskRecord, GuestRecord
@@ -13,6 +14,7 @@ from qemu_esd.model.vm import Upstream
 from qemu_esd.phases.context import Context
 
 
+@step
 async def write_down(ctx: Context) -> None:
     """Both hosts know where the guest is. A kill before this: `resume` knows it from the journal."""
     plan = ctx.plan

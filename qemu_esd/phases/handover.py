@@ -15,7 +15,7 @@ from qemu_esd.errors import EsdError, QemuGoneError
 from qemu_esd.graph import image_guard, names, nodes, path_handler
 from qemu_esd.hosts import files, service
 from qemu_esd.hypervisors import records
-from qemu_esd.log import logger
+from qemu_esd.log import logger, step
 from qemu_esd.model.plan import DiskPlan
 from qemu_esd.model.record import LinkMember
 from qemu_esd.phases import aside, identity, links, places
@@ -24,6 +24,7 @@ from qemu_esd.qmp import blockdev, exports, machine
 from qemu_esd.qmp.session import Session
 
 
+@step
 async def take_images(ctx: Context) -> None:
     """The path handler opens each image and serves from it; requests in flight are not lost. Taken already is fine.
 
@@ -59,6 +60,7 @@ async def _open_for_writes(ctx: Context, handler: Session, disk: DiskPlan, membe
     await blockdev.delete(target, names.remote(suid))
 
 
+@step
 async def end_source(ctx: Context) -> None:
     """The source QEMU ends and its RAM is free; a path handler that is restarted finds the images by itself.
 

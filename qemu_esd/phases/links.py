@@ -12,6 +12,7 @@ import json
 from qemu_esd.graph import nodes
 from qemu_esd.hosts import files, service, ssh_keys
 from qemu_esd.hosts.base import Host, shell
+from qemu_esd.log import step
 from qemu_esd.model.disk import Endpoint, Link, PlainTcp, TlsTcp, UnixPath
 from qemu_esd.model.host import HostPaths
 from qemu_esd.model.plan import Plan, Transport
@@ -55,12 +56,14 @@ exit 1;
 )
 
 
+@step
 async def connect(ctx: Context) -> None:
     """Make the link usable for the target's QEMU, before that QEMU starts."""
     if ctx.plan.transport is Transport.SSH:
         await _start_tunnel(ctx)
 
 
+@step
 async def watch(ctx: Context) -> None:
     """Start what notices that the link is dead."""
     unit = places.watch(ctx.plan)

@@ -12,6 +12,7 @@ import socket
 from qemu_esd.hosts import files
 from qemu_esd.hosts.base import Host, shell
 from qemu_esd.journal import codec, store
+from qemu_esd.log import step
 from qemu_esd.model.host import HostPaths
 from qemu_esd.model.plan import Plan, Site
 from qemu_esd.model.record import Begun
@@ -32,6 +33,7 @@ async def put_up(host: Host, site: Site, plan: Plan) -> None:
     await files.write(host, _path(site, plan.id), codec.dump(begun).encode())
 
 
+@step
 async def take_down(ctx: Context) -> None:
     """The migration has come to its end. A kill in between: `resume` takes down the other one."""
     for site in (ctx.plan.source, ctx.plan.target):

@@ -20,6 +20,7 @@ from qemu_esd.hypervisors.cmdline.carry import carry
 from qemu_esd.hypervisors.cmdline.reader import read
 from qemu_esd.hypervisors.cmdline.sockets import Console, QmpSocket
 from qemu_esd.journal.claims import Claims
+from qemu_esd.log import step
 from qemu_esd.model.disk import Disk, Endpoint, Image, Link, PlainTcp, TlsTcp, UnixPath
 from qemu_esd.model.host import HostPaths, guest_sockets
 from qemu_esd.model.plan import DiskPlan, Plan, Problem, Site, Transport
@@ -38,18 +39,15 @@ class Proposal:
     remarks: tuple[str, ...]
 
 
+@step
 async def propose(hosts: Hosts, monitors: Monitors, request: Request, claims: Claims) -> Proposal:
     """Look, and decide; the ports of the plan are held by `claims`.
 
     Raises UsageError, RefusedError or HostError when not even that much is possible.
     """
-    source_name = request.source or await look.find_host(hosts, request.vm)
-    if source_name == request.target:
-        raise RefusedError(f"{request.vm} is there already", host=request.target, hint="name another host")
-    # Both are opened side by side: the user waits for the slower one, not for the sum.
-    source_host, target_host = await asyncio.gather(hosts.get(source_name), hosts.get(request.target))
+    source_host, target_host = await _open_both(hosts, request)
     source, target = await asyncio.gather(
-        look.source(hosts, monitors, request.vm, source_name, target_host),
+        look.source(hosts, monitors, request.vm, source_host.name, target_host),
         look.target(hosts, request.vm, request.target, source_host),
     )
     request.check_disks(source.guest.disks)
@@ -69,6 +67,20 @@ async def propose(hosts: Hosts, monitors: Monitors, request: Request, claims: Cl
         *unknown,
     )
     return Proposal(plan, problems, (*carried.remarks, *checks.remarks(source, target.qemu)))
+
+
+async def _open_both(hosts: Hosts, request: Request) -> tuple[Host, Host]:
+    """Source and target, opened side by side: the user waits for the slower one, not for the sum."""
+    opening = asyncio.ensure_future(hosts.get(request.target))
+    try:
+        name = request.source or await look.find_host(hosts, request.vm)
+        if name == request.target:
+            raise RefusedError(f"{request.vm} is there already", host=request.target, hint="name another host")
+        return await hosts.get(name), await opening
+    finally:
+        # What went wrong first is told, and only when nothing is being opened any more.
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
 
 
 def _paths(members: list[Image | None], carried: Carried) -> list[str]:

@@ -12,6 +12,7 @@ from qemu_esd.graph import names, path_handler, tls
 from qemu_esd.graph.handlers import HANDLERS
 from qemu_esd.hosts import files, qemu_img, service
 from qemu_esd.journal import codec
+from qemu_esd.log import step
 from qemu_esd.model.disk import top_image
 from qemu_esd.model.plan import DiskPlan, Site, Transport
 from qemu_esd.model.record import LinkRecord
@@ -22,6 +23,7 @@ from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
 
 
+@step
 async def prepare(ctx: Context) -> None:
     """Make both ends ready. Raises what failed; the caller rolls back."""
     key = secrets.token_hex(32)
@@ -31,6 +33,7 @@ async def prepare(ctx: Context) -> None:
     await together(links.watch(ctx), _try_fence(ctx), _start_target(ctx))
 
 
+@step
 async def _make_folders(ctx: Context, site: Site, key: str) -> None:
     """The link's folders on one host, with the key that both ends of this migration share."""
     state, run = site.paths.link_state(ctx.plan.id), site.paths.link_run(ctx.plan.id)
@@ -45,6 +48,7 @@ async def _make_folders(ctx: Context, site: Site, key: str) -> None:
     await together(*work)
 
 
+@step
 async def _prepare_source(ctx: Context) -> None:
     session = await ctx.source_qemu()
     # A job that writes while images are given up aborts QEMU; a move that was under way goes on at the next host.
@@ -104,6 +108,7 @@ def _link_record(ctx: Context) -> str:
     return codec.dump(LinkRecord(plan.id, plan.vm, plan.generation, plan.target.host, members, upstream))
 
 
+@step
 async def _try_fence(ctx: Context) -> None:
     """The image must be locked while the guest runs: if the path handler can open it now, nothing fences it later."""
     session = await ctx.path_handler()
@@ -123,6 +128,7 @@ async def _try_fence(ctx: Context) -> None:
         )
 
 
+@step
 async def _make_members(ctx: Context) -> None:
     """The empty overlays on the target."""
     paths, vm = ctx.plan.target.paths, ctx.plan.vm
@@ -142,6 +148,7 @@ async def _make_member(ctx: Context, disk: DiskPlan) -> None:
     await qemu_img.create_overlay(await ctx.target(), disk.member.path, disk.disk.size, options)
 
 
+@step
 async def _start_target(ctx: Context) -> None:
     """The QEMU on the target, stopped and waiting (`-S -incoming defer`)."""
     plan, unit = ctx.plan, places.guest_unit(ctx.plan)

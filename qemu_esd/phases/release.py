@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qemu_esd.errors import RefusedError
+from qemu_esd.log import step
 from qemu_esd.phases import aside
 from qemu_esd.phases.station import Station
 
 
+@step
 async def release(station: Station) -> Station:
     """Delete the images that former sources have put aside. Raises RefusedError while one is still needed."""
     record = station.record

@@ -13,6 +13,7 @@ from qemu_esd.errors import EsdError, RefusedError, UnfinishedError
 from qemu_esd.graph import names
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.hosts import files
+from qemu_esd.log import step
 from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord
@@ -43,6 +44,7 @@ async def settle_disks(station: Station, disks: Iterable[DiskRecord], on_bytes: 
     return station
 
 
+@step
 async def settle_disk(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> Station:
     """One disk: nothing of it is elsewhere afterwards."""
     await layers.complete(station, disk)
@@ -102,6 +104,7 @@ async def _write_down(station: Station, disk: DiskRecord) -> Station:
     return station
 
 
+@step
 async def cut(station: Station) -> Station:
     """End the link on this host, then let each upstream host put its member aside, the nearest first."""
     if station.linked():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from qemu_esd.errors import EsdError
 from qemu_esd.graph import names, tls
 from qemu_esd.hosts import service
-from qemu_esd.log import logger
+from qemu_esd.log import logger, step
 from qemu_esd.model.disk import TlsTcp
 from qemu_esd.model.plan import DiskPlan, Plan, Transport
 from qemu_esd.model.record import State
@@ -30,6 +30,7 @@ UNLIMITED = 1 << 50
 _NOT_STARTED = ("paused", "prelaunch")
 
 
+@step
 async def move_memory(ctx: Context) -> None:
     """RAM moves while the guest runs; returns at pre-switchover, when QEMU has stopped it on the source."""
     source, target, plan = await ctx.source_qemu(), await ctx.target_qemu(), ctx.plan
@@ -63,6 +64,7 @@ async def _end_target(ctx: Context) -> None:
         logger.info("the target cannot be ended", host=unit.host, error=str(error))
 
 
+@step
 async def commit(ctx: Context) -> None:
     """The guest is stopped on the source, nothing writes to its disks: let the last of it go over.
 
@@ -84,6 +86,7 @@ async def commit(ctx: Context) -> None:
             raise
 
 
+@step
 async def check_loaded(ctx: Context) -> None:
     """The target has all of the guest and waits to be told to run: only then may it be told so."""
     target = await ctx.target_qemu()
@@ -91,6 +94,7 @@ async def check_loaded(ctx: Context) -> None:
         raise EsdError(f"the target's QEMU is {state} after the move, not paused", host=target.host)
 
 
+@step
 async def start_target(ctx: Context) -> None:
     """The guest runs on the target. A kill before `cont` is answered: recovery asks the target, never the source.
 

@@ -16,7 +16,19 @@ from pathlib import Path
 
 from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.units import parse_rate
-from tests.bench import degradation, downtime, handover, many, plot, settle, start_up, switchover, table, way_home
+from tests.bench import (
+    degradation,
+    downtime,
+    handover,
+    many,
+    plot,
+    settle,
+    start_up,
+    steps,
+    switchover,
+    table,
+    way_home,
+)
 from tests.bench.bench import Bench, Settings
 from tests.bench.outcome import Results, from_plain, to_plain
 from tests.bench.reads import amplification, links, local, remote
@@ -25,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS, FIGURES = ROOT / "bench-results", ROOT / "docs" / "figures"
 MODULES = (
     switchover,
+    steps,
     downtime,
     handover,
     settle,
@@ -99,6 +112,8 @@ def _write(bench: Bench, results: Results) -> Path:
     for measure in bench.measures:
         if measure.drawn:
             (folder / f"{results.bench}-{measure.name}.svg").write_bytes(plot.draw(bench, measure, results))
+    if "trace" in results.facts:
+        (folder / f"{results.bench}-trace.json").write_text(json.dumps(results.facts["trace"]) + "\n")
     if "series" in results.facts:
         title = f"{bench.measures[0].heading.capitalize()} {bench.measures[0].unit} over time"
         (folder / f"{results.bench}-curve.svg").write_bytes(plot.curve(results, title))

@@ -62,8 +62,8 @@ def _caption(bench: Bench, results: Results) -> str:
     )
 
 
-# Series are drawn.
-_TOLD = {"runs", "cpus", "cpu", "kernel", "qemu", "series"}
+# Series are drawn, a trace has a file of its own.
+_TOLD = {"runs", "cpus", "cpu", "kernel", "qemu", "series", "trace"}
 
 
 def _fact(key: str, value: object) -> str:

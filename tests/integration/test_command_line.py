@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from qemu_esd.journal import registry
 from qemu_esd.model.host import guest_sockets
 from qemu_esd.model.policy import Handler
 from qemu_esd.qmp.session import open_session
+from tests.bench import steps
 from tests.integration.support.commands import end, say, start
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
@@ -48,6 +52,23 @@ async def _finish(fleet: Fleet, guest: Guest) -> None:
     fleet.check_empty()
     assert mover_process.find(guest.name) is None
     assert registry.find(guest.name) is None
+
+
+async def test_where_the_time_goes(fleet: Fleet, tmp_path: Path) -> None:
+    guest = await fleet.idle(Drive("vda", 7, size=8 * MIB))
+    file = tmp_path / "trace.json"
+
+    moved = await say("--trace", str(file), "migrate", guest.name, "hostB", "--policy", "on-demand", "--json")
+
+    assert moved.status == 0, moved.err
+    figures = steps.read(json.loads(file.read_text())["traceEvents"])
+    assert list(figures) == list(steps.WAYS)
+    parts = [figures[way]["took"] for way in steps.WAYS[1:]]
+    assert all(parts)
+    assert sum(parts) == pytest.approx(figures[steps.ALL]["took"], abs=1)
+    assert figures["prepare"]["ssh"] > 0 < figures["switchover"]["qmp"]
+    # Keys are handed over on stdin, and stay there.
+    assert not re.search(r"\b[0-9a-f]{64}\b", file.read_text())
 
 
 async def test_the_words_of_a_whole_life(fleet: Fleet) -> None:
