@@ -57,7 +57,7 @@ class Row:
         return f"{self.count} guest{'s' if self.count > 1 else ''}, disk of {disk}"
 
 
-ROWS = tuple(Row(count) for count in (1, 2, 4, 8))
+ROWS = tuple(Row(count) for count in (1, 2, 4, 8, 16))
 HUGE = Row(1, TIB)
 QUICK = (Row(2), HUGE)
 
