@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qemu_esd.errors import RefusedError
-from qemu_esd.phases import aside
+from qemu_esd.phases import aside, changes
 from qemu_esd.phases.station import Station
 
 
@@ -21,4 +21,5 @@ async def release(station: Station) -> Station:
     for behind in record.left_behind:
         host = await station.hosts.get(behind.host)
         await aside.forget(host, behind.migration)
+    await changes.forget(station)
     return await station.rewrite(replace(record, left_behind=()))
