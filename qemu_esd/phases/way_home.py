@@ -119,6 +119,6 @@ async def _rebase(station: Station, disk: DiskRecord, base: tuple[Image, ...]) -
         await blockdev.add_all(qemu, nodes.whole(below, base))
     node = overlays.overlay(disk.suid, images(disk.chain)[0], below)
     await blockdev.reopen(qemu, {**node, "file": names.file(disk.suid)})
-    await jobs.write_backing(qemu, names.header_job(disk.suid), overlay, below)
+    await jobs.write_backing(qemu, names.header_job(disk.suid), overlay, below, base[0].path)
     if names.remote(disk.suid) in await blockdev.names(qemu):
         await blockdev.delete(qemu, names.remote(disk.suid))

@@ -66,14 +66,15 @@ async def start_mirror(session: Session, id: str, device: str, target: str, spee
     )
 
 
-async def write_backing(session: Session, id: str, node: str, backing: str) -> None:
-    """Have the header of the image `node` name `backing`, right below it, and its format.
+async def write_backing(session: Session, id: str, node: str, backing: str, path: str) -> None:
+    """Have the header of the image `node` name `path` as its backing, in the format of `backing`, the node below it.
 
     It is a stream from nowhere: it moves nothing. (`change-backing-file` would call the backing what the image is, and
     a raw one that its guest has made look like a qcow2 would be opened as one.)
     """
     if id not in await running(session):
-        await session.execute("block-stream", job_id=id, device=node, base_node=backing, auto_dismiss=False)
+        words = {"job_id": id, "device": node, "base_node": backing, "backing_file": path, "auto_dismiss": False}
+        await session.execute("block-stream", **words)
     job = await wait_status(session, id, frozenset({"concluded"}), HEADER_SECONDS)
     await dismiss(session, id)
     if job.error:
