@@ -15,8 +15,9 @@ from tests.integration.support.commands import say, say_and_die
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import Guest
 from tests.integration.support.inside import running_on
-from tests.integration.support.machine import ended
+from tests.integration.support.machine import STATE, ended
 from tests.integration.test_way_home import bases
+from tests.support.small_disk import small_disk
 
 pytestmark = pytest.mark.lab
 
@@ -75,6 +76,23 @@ async def test_the_guest_dies_with_its_controller(fleet: Fleet, kind: str) -> No
     lost = f"SIGKILL controller and target QEMU, {at // STEP // 2} times"
     report.note(report.Line(lost, "settling at home", "-9", "vm start (0), settle (0)", "hostA"))
     await ends_at_home(fleet, guest, knows=False)
+
+
+async def test_there_is_no_room_to_keep_what_has_changed(fleet: Fleet) -> None:
+    """The host that the guest leaves is full: it leaves all the same, with all of its data."""
+    with small_disk(fleet.b, f"{STATE}/disks", "192M") as room:
+        guest, before = await marked_guest(fleet)
+        await guest.migrate(fleet.b, Handler.BACKGROUND)
+        room.fill()
+        # For the notes beside what is put aside.
+        room.leave("16K")
+        await guest.migrate(fleet.a, Handler.BACKGROUND)
+        assert await marks(guest) == before
+        assert [len(bases(guest, drive)) for drive in (VDA, VDB)] == [0, 0]
+        report.note(report.Line("source full", "all, on the way home", "done", "nothing", "hostA"))
+        await guest.pause()
+        await guest.recheck()
+        await fleet.finish(guest)
 
 
 async def ends_at_home(fleet: Fleet, guest: Guest, *, knows: bool = True) -> None:
