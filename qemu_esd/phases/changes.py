@@ -91,7 +91,8 @@ async def _read(station: Station, disk: DiskRecord, link: Link, bitmap: str) -> 
     await blockdev.add(qemu, nodes.bitmap_of(node, link, bitmap))
     await windows.open_changes(qemu, station.sockets.nbd, disk)
     async with windows.changes(station.host, station.sockets.nbd, disk.suid) as client:
-        extents = (await client.map(nbd.BASE_ALLOCATION))[nbd.BASE_ALLOCATION]
+        # Of what nothing can be told would count as not written.
+        extents = (await client.map(max_untold=0))[nbd.BASE_ALLOCATION]
     await _drop(station, node)
     return [nbd.Range(extent.offset, extent.length) for extent in extents if extent.flags & nbd.STATE_HOLE]
 

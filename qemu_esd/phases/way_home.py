@@ -42,7 +42,7 @@ class Fork:
 async def come(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> tuple[Image, ...]:
     """The images that the overlay is above now, top first, and all that they lack is in it.
 
-    None where nothing of the disk is left here, or nobody knows what has changed: then all of it has to be moved.
+    () where nothing of the disk is left here, or nobody knows what has changed: then all of it has to be moved.
     Raises UnfinishedError when something cannot be brought over.
     """
     fork = await _find(station, disk)
