@@ -11,7 +11,7 @@ import pytest
 from images.pattern import MIB
 from qemu_esd import api, guests
 from qemu_esd.hosts.connect import open_hosts
-from qemu_esd.model.policy import Handler
+from qemu_esd.model.policy import Handler, ReadErrors
 from qemu_esd.model.record import State
 from tests.integration.support import content
 from tests.integration.support.drives import Drive
@@ -184,6 +184,24 @@ async def test_the_guest_was_off_on_the_other_host(fleet: Fleet, tmp_path: Path,
     assert after.values["crc"] == before.values["crc"]
     if not killed:
         assert content.crc(disk(guest, RAW, tmp_path / "after")) == int(before.values["crc"], 16)
+    await fleet.finish(guest)
+
+
+async def test_another_overlay_on_top_does_not_know_what_has_changed(fleet: Fleet) -> None:
+    """QEMU would find the note of the one below it."""
+    guest = await fleet.boot(RAW, load="esd.mode=idle")
+    await guest.migrate(fleet.b, Handler.REDIRECT, read_errors=ReadErrors.REPORT)
+    await api.change_policy("vm1", None, Handler.MISS, "hostB")
+    assert await guest.write(RAW, 5 * MIB, MIB) == 0
+    await guest.sync()
+    await api.change_policy("vm1", None, Handler.REDIRECT, "hostB")
+    before = await guest.ask(f"read vda 0 {RAW.size}")
+
+    await home(guest, fleet)
+
+    assert bases(guest, RAW) == []
+    after = await guest.ask(f"read vda 0 {RAW.size}")
+    assert after.values["crc"] == before.values["crc"]
     await fleet.finish(guest)
 
 
