@@ -10,6 +10,7 @@ import posixpath
 from collections.abc import Iterable
 
 from qemu_esd import nbd
+from qemu_esd.errors import RefusedError
 from qemu_esd.graph import names, nodes
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.hosts import facts, files
@@ -62,10 +63,11 @@ async def _ours(qemu: Session, node: str) -> list[str]:
     return sorted(name for name in await bitmaps.names(qemu, node) if names.is_ours(name))
 
 
-async def since(station: Station, disk: DiskRecord, migration: str) -> list[nbd.Range] | None:
-    """What was written to `disk` on the host before, since `migration` brought the guest there; None: nobody knows.
+async def since(station: Station, disk: DiskRecord, migration: str) -> list[nbd.Range]:
+    """What was written to `disk` on the host before, since `migration` brought the guest there.
 
-    Its path handler holds the overlay, in which nobody writes any more. The answer comes over the link.
+    Its path handler holds the overlay, in which nobody writes any more. The answer comes over the link. Raises
+    RefusedError where nobody knows, and other errors where nobody can tell.
     """
     upstream, link = station.record.upstream[0], link_of(disk.chain)
     assert link is not None
@@ -75,7 +77,7 @@ async def since(station: Station, disk: DiskRecord, migration: str) -> list[nbd.
     held, name = names.held(disk.suid), names.changes(migration)
     # Only of the image on top: QEMU would find one further down, too, which knows nothing of what came above it.
     if name not in await bitmaps.names(handler, held):
-        return None
+        raise RefusedError("nobody has noted what was written there since", host=there.name)
     export = f"{link.export}.changes"
     if names.changed(disk.suid) not in await exports.ids(handler):
         await exports.add_with_bitmap(handler, names.changed(disk.suid), held, export, name)

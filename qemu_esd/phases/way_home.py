@@ -62,30 +62,32 @@ async def come(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> tuple[I
 async def _find(station: Station, disk: DiskRecord) -> Fork | None:
     """Whatever is in doubt means that there is none."""
     record = station.record
-    if disk.level > 0:
-        return None
-    try:
-        for behind in (*record.upstream, *record.left_behind):
-            if behind.host != station.host.name:
-                continue
-            member = await _left(station, disk, behind.migration)
-            changed = await changes.since(station, disk, behind.migration) if member else None
-            if member is not None and changed is not None:
-                logger.info("only what has changed is moved", disk=disk.id, bytes=sum(one.length for one in changed))
-                return Fork(member, changed)
-    except EsdError as error:
-        logger.info("what was left here cannot be used: all is moved", disk=disk.id, error=str(error))
+    for behind in (*record.upstream, *record.left_behind):
+        if behind.host == station.host.name:
+            try:
+                return await _fork(station, disk, behind.migration)
+            except EsdError as error:
+                told = {"disk": disk.id, "migration": behind.migration, "why": str(error)}
+                logger.info("what was left here is of no use", **told)
     return None
 
 
-async def _left(station: Station, disk: DiskRecord, migration: str) -> LinkMember | None:
-    """The disk as it lies here since that migration. Raises RefusedError if it is not what it was then."""
+async def _fork(station: Station, disk: DiskRecord, migration: str) -> Fork:
+    """Raises EsdError where the disk as that migration left it is not to be had, or not what is missing in it."""
+    member = await _left(station, disk, migration)
+    changed = await changes.since(station, disk, migration)
+    logger.info("only what has changed is moved", disk=disk.id, bytes=sum(one.length for one in changed))
+    return Fork(member, changed)
+
+
+async def _left(station: Station, disk: DiskRecord, migration: str) -> LinkMember:
+    """The disk as it lies here since that migration. Raises RefusedError if it does not, or is not what it was then."""
     link = await records.link(station.host, station.paths, migration)
     member = next((one for one in link.members if one.suid == disk.suid), None) if link else None
-    if member is None or member.writable or member.size != disk.size or not member.stamps:
-        return None
-    if link_of(member.chain) is not None or len(member.chain) >= MAX_IMAGES:
-        return None
+    if member is None or member.writable or not member.stamps or link_of(member.chain) is not None:
+        raise RefusedError("no image was left that has all of the disk", host=station.host.name)
+    if member.size != disk.size or disk.level > 0 or len(member.chain) >= MAX_IMAGES:
+        raise RefusedError("the disk has another size or too many images", host=station.host.name)
     member = aside.moved(member, migration)
     await _check(station, member)
     return member
