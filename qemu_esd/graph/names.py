@@ -78,6 +78,26 @@ def sink(suid: str) -> str:
     return node(suid, "sink")
 
 
+def base(suid: str) -> str:
+    """The image that was left on this host, below the overlay of a guest that is home; digits count further down."""
+    return node(suid, "base")
+
+
+def changed(suid: str) -> str:
+    """What tells which clusters were written on the host before: a node here, exports here and in the path handler."""
+    return node(suid, "chg")
+
+
+def changes(migration: str) -> str:
+    """The dirty bitmap of what was written since that migration."""
+    return f"{PREFIX}{migration}"
+
+
+def header_job(suid: str) -> str:
+    """The job that writes the name of the backing into the overlay's header."""
+    return node(suid, "name")
+
+
 def move_job(suid: str) -> str:
     """The mirror of the background move."""
     return node(suid, "move")

@@ -39,6 +39,11 @@ def link(name: str, to: Link, *, writable: bool = False) -> Node:
     return node
 
 
+def bitmap_of(name: str, to: Link, bitmap: str) -> Node:
+    """An NBD client whose block status is a dirty bitmap of the export: what is dirty is told as what is not data."""
+    return {**link(name, to), "x-dirty-bitmap": f"qemu:dirty-bitmap:{bitmap}"}
+
+
 def _server(endpoint: Endpoint) -> Node:
     match endpoint:
         case TlsTcp(address, port) | PlainTcp(address, port):
@@ -69,6 +74,17 @@ def fenced(name: str, layers: Chain, *, read_only: bool) -> tuple[Node, ...]:
     """
     top, *below = (_layer(name, layers, depth) for depth in range(len(layers)))
     return (*reversed(below), {**top, "read-only": read_only})
+
+
+def whole(name: str, layers: tuple[Image, ...]) -> tuple[Node, ...]:
+    """Images of this host that nobody writes to, bottom first, the top under `name`; no header is trusted."""
+    made = []
+    for depth, image in enumerate(layers):
+        node: Node = {"driver": image.format, "node-name": _layer_name(name, depth), "file": file_node(image)}
+        if image.format != "raw":
+            node["backing"] = _layer_name(name, depth + 1) if layers[depth + 1 :] else None
+        made.append({**node, "read-only": True})
+    return tuple(reversed(made))
 
 
 def nested(layers: tuple[Image, ...]) -> Node:

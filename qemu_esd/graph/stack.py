@@ -23,7 +23,7 @@ def stack(disk: DiskRecord) -> tuple[tuple[Node, ...], str]:
             nodes.face(suid, names.remote_writable(suid)),
         ), names.served(suid)
     below = _below(disk)
-    made, backing = list(below), below[0]["node-name"] if below else None
+    made, backing = list(below), below[-1]["node-name"] if below else None
     for level, image in enumerate(reversed(kept)):
         made.append({**overlays.overlay(suid, image, backing, level), "read-only": level < disk.level})
         backing = names.overlay(suid, level)
@@ -37,4 +37,4 @@ def _below(disk: DiskRecord) -> tuple[Node, ...]:
     if disk.handler is Handler.MISS:
         return (nodes.missing(names.absent(disk.suid), disk.size),)
     link = link_of(disk.chain)
-    return (nodes.link(names.remote(disk.suid), link),) if link else ()
+    return (nodes.link(names.remote(disk.suid), link),) if link else nodes.whole(names.base(disk.suid), disk.base)

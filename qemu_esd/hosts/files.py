@@ -27,6 +27,13 @@ sync -- "$2"
 """
 
 
+_LINK = r"""
+set -e
+[ "$1" -ef "$2" ] || ln -- "$1" "$2"
+sync -- "$2" "$(dirname -- "$2")"
+"""
+
+
 async def write(host: Host, path: str, data: bytes) -> None:
     """Write `data` to `path` (0600) so that a kill leaves the old content or the new, never a part."""
     await shell(host, _WRITE, path, str(len(data)), stdin=data)
@@ -68,6 +75,11 @@ async def remove_tree(host: Host, path: str) -> None:
 async def rename(host: Host, old: str, new: str) -> None:
     """Rename a file; already renamed is fine, a new name that is taken is not."""
     await shell(host, _RENAME, old, new)
+
+
+async def link(host: Host, old: str, new: str) -> None:
+    """Give a file a second name (a hard link); that it has it already is fine, a name that is taken is not."""
+    await shell(host, _LINK, old, new)
 
 
 async def existing(host: Host, *paths: str) -> frozenset[str]:

@@ -126,7 +126,7 @@ async def _disk(
         size=size,
         logical_block=facts.logical_block,
         serial=facts.serial,
-        chain=known.chain if known else _chain(session.host, use.name, process.cwd, inserted),
+        chain=(*known.chain, *known.base) if known else _chain(session.host, use.name, process.cwd, inserted),
         data=known.data if known and known.handler else min(size, _allocated(inserted["image"])),
         corrupt=_is_corrupt(inserted["image"]),
         read_errors=facts.read_errors,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from qemu_esd.model.disk import Chain, images
+from qemu_esd.model.disk import Chain, Image, images
 from qemu_esd.model.plan import Plan
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.resource import Resource
@@ -81,7 +81,10 @@ Entry = Planned | Held | Released | Entered | Measured
 
 @dataclass(frozen=True)
 class DiskRecord:
-    """A disk as the guest's record on its host tells it. `handler` None: a plain local disk, nothing is absent."""
+    """A disk as the guest's record on its host tells it. `handler` None: a plain local disk, nothing is absent.
+
+    `base` are whole images of this host below the overlays in `chain`, top first, where the guest has come home.
+    """
 
     id: str
     suid: str
@@ -89,6 +92,7 @@ class DiskRecord:
     data: int
     chain: Chain
     handler: Handler | None = None
+    base: tuple[Image, ...] = ()
 
     @property
     def level(self) -> int:

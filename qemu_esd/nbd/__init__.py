@@ -21,6 +21,7 @@ from qemu_esd.nbd.errors import (
 from qemu_esd.nbd.extents import (
     ALLOCATION_DEPTH,
     BASE_ALLOCATION,
+    STATE_HOLE,
     Extent,
     Range,
     Residence,
@@ -29,13 +30,15 @@ from qemu_esd.nbd.extents import (
     Where,
     absent,
     combine,
+    common,
     residency,
 )
-from qemu_esd.nbd.fill import FillError, fill
+from qemu_esd.nbd.fill import FillError, chunks, fill
 
 __all__ = [
     "ALLOCATION_DEPTH",
     "BASE_ALLOCATION",
+    "STATE_HOLE",
     "Client",
     "Extent",
     "FillError",
@@ -53,7 +56,9 @@ __all__ = [
     "Status",
     "Where",
     "absent",
+    "chunks",
     "combine",
+    "common",
     "fill",
     "open",
     "residency",

@@ -22,7 +22,7 @@ from qemu_esd.nbd.extents import Extent, Range
 from qemu_esd.nbd.negotiate import Export, negotiate
 from qemu_esd.nbd.reply import DataReply, PlainReply, Reply, StatusReply
 from qemu_esd.nbd.stream import Reader, Stream, Writer
-from qemu_esd.nbd.walk import Maps, walk
+from qemu_esd.nbd.walk import MAX_UNTOLD, Maps, walk
 from qemu_esd.nbd.wire import Chunk, Command, CommandFlag, ExportFlag
 
 T = TypeVar("T")
@@ -122,15 +122,18 @@ class Client:
         """One request: the extents from `offset` on; they may end before the range does, never after."""
         return list((await self._status(offset, length))[self._known(context)])
 
-    async def map(self, *contexts: str, offset: int = 0, length: int | None = None) -> Maps:
+    async def map(
+        self, *contexts: str, offset: int = 0, length: int | None = None, max_untold: int = MAX_UNTOLD
+    ) -> Maps:
         """The extents of a range (default: to the end of the disk) for each context, in one pass.
 
         No name means every context of the connection. Neighbours differ in flags. NbdMapTooLargeError if
-        there are more than can be held in memory.
+        there are more than can be held in memory. A piece of which the server cannot tell anything has flags 0; of more
+        than `max_untold` such pieces its NbdError is raised.
         """
         names = [self._known(name) for name in contexts or self._export.contexts]
         whole = Range(offset, self.size - offset if length is None else length)
-        return await walk(self._status, names, whole, self.min_block)
+        return await walk(self._status, names, whole, self.min_block, max_untold)
 
     async def close(self) -> None:
         """Say goodbye and stop. Whoever still waits gets NbdDisconnected."""

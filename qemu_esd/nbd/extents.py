@@ -124,6 +124,20 @@ def absent(depth: Iterable[Extent]) -> list[Range]:
     return [Range(extent.offset, extent.length) for extent in merge(missing)]
 
 
+def common(one: Iterable[Range], other: Iterable[Range]) -> list[Range]:
+    """What is in both of two lists, each in order and without overlaps."""
+    found, rest = list[Range](), list(other)[::-1]
+    for mine in one:
+        while rest and rest[-1].offset < mine.end:
+            start, end = max(mine.offset, rest[-1].offset), min(mine.end, rest[-1].end)
+            if start < end:
+                found.append(Range(start, end - start))
+            if rest[-1].end > mine.end:
+                break
+            rest.pop()
+    return found
+
+
 def residency(depth: Sequence[Extent], base: Sequence[Extent]) -> Residency:
     """Where every byte is, from both contexts of the same range (ValueError if they are not)."""
     ranges: list[Residence] = []

@@ -43,10 +43,11 @@ class Pace:
         return Pace(min(MAX_REQUEST, self.length * 4)) if seconds < QUICK_SECONDS else self
 
 
-async def walk(ask: AskStatus, contexts: Sequence[str], whole: Range, block: int) -> Maps:
+async def walk(ask: AskStatus, contexts: Sequence[str], whole: Range, block: int, max_untold: int = MAX_UNTOLD) -> Maps:
     """The extents of `whole` per context, neighbours of equal flags merged.
 
-    `ask(offset, length)` is one block status request; `block` is the smallest block of the export.
+    `ask(offset, length)` is one block status request; `block` is the smallest block of the export. NbdError when
+    nothing can be told of more than `max_untold` pieces.
     """
     found: Maps = {name: [] for name in contexts}
     offset, pace, untold = whole.offset, Pace(), 0
@@ -56,7 +57,7 @@ async def walk(ask: AskStatus, contexts: Sequence[str], whole: Range, block: int
         try:
             answer = await ask(asked.offset, asked.length)
         except NbdError as error:
-            if error.errno != EIO or untold == MAX_UNTOLD:
+            if error.errno != EIO or untold == max_untold:
                 raise
             if (shorter := _shorter(asked)) < asked.length:
                 pace = Pace(shorter)

@@ -8,21 +8,30 @@ why; `release` removes both.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 from qemu_esd.graph import tls
 from qemu_esd.hosts import facts, files, service, ssh_keys
 from qemu_esd.hosts.base import Host
 from qemu_esd.hypervisors import records
-from qemu_esd.model.disk import Image, top_image
+from qemu_esd.model.disk import Image, images, top_image
 from qemu_esd.model.host import HostPaths
 from qemu_esd.model.record import LinkMember, LinkRecord
 from qemu_esd.phases import linkends, places
+
+_ASIDE = re.compile(r"\.moved-[0-9a-f]{8}$")
+_BASE = re.compile(r"\.base-[0-9a-f]{8}$")
 
 
 def name_aside(path: str, migration: str) -> str:
     """The image's name after its guest has left: it does not start a guest by accident."""
     return f"{path}.moved-{migration}"
+
+
+def name_base(path: str, migration: str) -> str:
+    """The name by which an image that was put aside stays, below the overlay of the migration that came home."""
+    return f"{_ASIDE.sub('', path)}.base-{migration}"
 
 
 def moved(member: LinkMember, migration: str) -> LinkMember:
@@ -85,11 +94,19 @@ async def put_aside(host: Host, migration: str) -> None:
         return
     if record.upstream is not None:
         await linkends.drop(host, paths, record.upstream)
-    images = [image.path for member in record.members if (image := top_image(member.chain))]
-    record = replace(record, put_aside=tuple(name_aside(path, migration) for path in images))
+    tops = [image.path for member in record.members if (image := top_image(member.chain))]
+    bases = await _bases(host, record)
+    record = replace(record, put_aside=(*(name_aside(path, migration) for path in tops), *bases))
     await records.write_link(host, paths, record)
-    for path in images:
+    for path in tops:
         await files.rename(host, path, name_aside(path, migration))
+
+
+async def _bases(host: Host, record: LinkRecord) -> list[str]:
+    """What lies below since a way home: ours, as the note beside it says, and nobody's when the image above it goes."""
+    below = [image.path for member in record.members for image in images(member.chain)[1:] if _BASE.search(image.path)]
+    noted = await files.existing(host, *map(tombstone, below)) if below else frozenset()
+    return [path for path in below if tombstone(path) in noted]
 
 
 async def stop_serving(host: Host, paths: HostPaths, migration: str) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from errno import ENOSPC
 
 from qemu_esd import nbd
@@ -120,28 +121,69 @@ async def end_mirror(qemu: Session, suid: str) -> None:
 
 async def fill(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
     """Fill what is missing, until the maps prove that nothing is."""
+
+    async def missing() -> list[nbd.Range]:
+        return (await _residency(station, disk)).where(nbd.Where.REMOTE)
+
+    await _fill_until_none(station, disk, missing, disk.size, on_bytes)
+
+
+async def fill_only(station: Station, disk: DiskRecord, wanted: list[nbd.Range], on_bytes: OnBytes) -> None:
+    """Fill these ranges, holes too, until the map proves that they are in the overlay; nothing else is asked for."""
+
+    async def missing() -> list[nbd.Range]:
+        return nbd.common(wanted, await windows.absent(station.host, station.sockets.nbd, disk.suid))
+
+    await _fill_until_none(station, disk, missing, _bytes(wanted), on_bytes)
+
+
+async def _fill_until_none(
+    station: Station,
+    disk: DiskRecord,
+    missing: Callable[[], Awaitable[list[nbd.Range]]],
+    total: int,
+    on_bytes: OnBytes,
+) -> None:
     fruitless, before = 0, disk.size + 1
-    while missing := (residency := await _residency(station, disk)).remote_bytes:
-        fruitless = 0 if missing < before else fruitless + 1
+    while left := await missing():
+        fruitless = 0 if _bytes(left) < before else fruitless + 1
         if fruitless == FRUITLESS:
-            raise _stuck(station, disk, residency)
-        before = missing
-        on_bytes(disk.size - missing, disk.size)
-        await _fill_once(station, disk, residency)
+            raise _stuck(station, disk, left)
+        before = _bytes(left)
+        on_bytes(total - before, total)
+        await _fill_once(station, disk, left)
+
+
+def _bytes(ranges: list[nbd.Range]) -> int:
+    return sum(one.length for one in ranges)
 
 
 async def _residency(station: Station, disk: DiskRecord) -> nbd.Residency:
     return await windows.residency(station.host, station.sockets.nbd, disk.suid)
 
 
-async def _fill_once(station: Station, disk: DiskRecord, residency: nbd.Residency) -> None:
+async def _fill_once(station: Station, disk: DiskRecord, ranges: list[nbd.Range]) -> None:
     async with windows.filling(station.host, station.sockets.nbd, disk.suid) as client:
-        failed = await nbd.fill(client, residency.where(nbd.Where.REMOTE), chunk=DATA_CHUNK)
+        if (rate := station.record.bandwidth) is not None:
+            failed = await _fill_slowly(client, ranges, rate)
+        else:
+            failed = await nbd.fill(client, ranges, chunk=DATA_CHUNK)
         # By clusters, so that only those stay behind of which nothing can be had.
         again = [nbd.Range(error.offset, error.length) for error in failed]
         failed = await nbd.fill(client, again, chunk=overlays.CLUSTER, give_up=GIVE_UP)
     if any(error.errno == ENOSPC for error in failed):
         raise _full(station, disk)
+
+
+async def _fill_slowly(client: nbd.Client, ranges: list[nbd.Range], rate: int) -> list[nbd.FillError]:
+    """One piece after the other, each when its time has come: `rate` is bytes per second."""
+    failed, begun, done = list[nbd.FillError](), time.monotonic(), 0
+    chunk = min(DATA_CHUNK, max(rate // overlays.CLUSTER, 1) * overlays.CLUSTER)
+    for piece in nbd.chunks(ranges, chunk, client.min_block, client.size):
+        failed += await nbd.fill(client, [piece], chunk=chunk)
+        done += piece.length
+        await asyncio.sleep(begun + done / rate - time.monotonic())
+    return failed
 
 
 def _full(station: Station, disk: DiskRecord) -> UnfinishedError:
@@ -152,10 +194,9 @@ def _full(station: Station, disk: DiskRecord) -> UnfinishedError:
     )
 
 
-def _stuck(station: Station, disk: DiskRecord, residency: nbd.Residency) -> UnfinishedError:
+def _stuck(station: Station, disk: DiskRecord, left: list[nbd.Range]) -> UnfinishedError:
     """Which disk, which bytes of it, from where."""
     name, source = shlex.quote(station.record.name), station.record.upstream[0].host
-    left = residency.where(nbd.Where.REMOTE)
     told = [f"{part.length} bytes from byte {part.offset} on" for part in left[:TOLD]]
     more = f" and {len(left) - TOLD} more ranges" if len(left) > TOLD else ""
     return UnfinishedError(

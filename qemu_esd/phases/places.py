@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from qemu_esd.graph import names
 from qemu_esd.model.disk import Endpoint, PlainTcp, TlsTcp, UnixPath
-from qemu_esd.model.host import GuestSockets, guest_sockets, vm_key
+from qemu_esd.model.host import GuestSockets, HostPaths, guest_sockets, vm_key
 from qemu_esd.model.plan import Plan, Site, Transport
 from qemu_esd.model.record import LinkMember
 from qemu_esd.model.resource import Unit
@@ -57,7 +57,12 @@ def source_socket(plan: Plan) -> str:
 
 
 def handler_monitor(plan: Plan) -> str:
-    return f"{plan.source.paths.link_run(plan.id)}/control.sock"
+    return handler_socket(plan.source.paths, plan.id)
+
+
+def handler_socket(paths: HostPaths, migration: str) -> str:
+    """The monitor of a path handler, on its host."""
+    return f"{paths.link_run(migration)}/control.sock"
 
 
 def handler_listen(plan: Plan) -> Endpoint:

@@ -17,7 +17,7 @@ from qemu_esd.model.disk import top_image
 from qemu_esd.model.plan import DiskPlan, Site, Transport
 from qemu_esd.model.record import LinkRecord
 from qemu_esd.model.resource import Export, File, Folder, NbdServer, Room
-from qemu_esd.phases import aside, links, mover, notice, places, windows
+from qemu_esd.phases import aside, changes, links, mover, notice, places, windows
 from qemu_esd.phases.context import Context, together
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
@@ -54,6 +54,7 @@ async def _prepare_source(ctx: Context) -> None:
     # A job that writes while images are given up aborts QEMU; a move that was under way goes on at the next host.
     for disk in ctx.plan.disks:
         await mover.end_mirror(session, disk.disk.suid)
+    await changes.keep_room(session, await ctx.source(), [disk.disk for disk in ctx.plan.disks])
     await _export_disks(ctx, session)
     await _start_path_handler(ctx)
 
@@ -162,6 +163,7 @@ async def _start_target(ctx: Context) -> None:
         words = await service.last_words(host, guest.folder)
         raise EsdError(f"QEMU does not start for {plan.vm}: {words}", host=plan.target.host) from error
     await _check_sizes(ctx, target)
+    await changes.note(target, plan)
 
 
 async def _check_sizes(ctx: Context, session: Session) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from qemu_esd.errors import RefusedError
 from qemu_esd.log import step
-from qemu_esd.phases import aside
+from qemu_esd.phases import aside, changes
 from qemu_esd.phases.station import Station
 
 
@@ -23,4 +23,5 @@ async def release(station: Station) -> Station:
     for behind in record.left_behind:
         host = await station.hosts.get(behind.host)
         await aside.forget(host, behind.migration)
+    await changes.forget(station)
     return await station.rewrite(replace(record, left_behind=()))

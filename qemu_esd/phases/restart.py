@@ -31,7 +31,7 @@ async def start_again(host: Host, paths: HostPaths, record: GuestRecord) -> None
     if not record.argv:
         hint = f"qemu-esd vm run {record.name} with the words that it was started with"
         raise RefusedError(f"nobody has written down how {record.name} was started", host=host.name, hint=hint)
-    kept = [image.path for disk in record.disks for image in images(disk.chain)]
+    kept = [image.path for disk in record.disks for image in (*images(disk.chain), *disk.base)]
     if missing := set(kept) - await files.existing(host, *kept):
         what = f"the image {min(missing)} of {record.name} is gone"
         raise RefusedError(what, host=host.name, hint="put it back; nothing else has what was in it")

@@ -14,10 +14,10 @@ from qemu_esd.graph import names
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.hosts import files
 from qemu_esd.log import step
-from qemu_esd.model.disk import images
+from qemu_esd.model.disk import Image, images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord
-from qemu_esd.phases import aside, filter, layers, linkends, mover, windows
+from qemu_esd.phases import aside, filter, layers, linkends, mover, way_home, windows
 from qemu_esd.phases.station import Station, with_disk
 from qemu_esd.qmp import blockdev, machine
 
@@ -48,14 +48,23 @@ async def settle_disks(station: Station, disks: Iterable[DiskRecord], on_bytes: 
 async def settle_disk(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> Station:
     """One disk: nothing of it is elsewhere afterwards."""
     await layers.complete(station, disk)
+    base: tuple[Image, ...] = ()
     if disk.handler is not Handler.MISS:
         await windows.open_all(station.qemu, station.sockets.nbd, (disk,))
         await filter.insert(station, disk)
-        await mover.make_local(station, disk, lambda done, total: on_bytes(disk.id, done, total))
-        await _detach(station, disk)
+        base = await _bring(station, disk, lambda done, total: on_bytes(disk.id, done, total))
         await filter.remove(station, disk)
         await _flush(station, disk)
-    return await _write_down(station, disk)
+    return await _write_down(station, disk, base)
+
+
+async def _bring(station: Station, disk: DiskRecord, on_bytes: mover.OnBytes) -> tuple[Image, ...]:
+    """What is missing: all of it, or at home what has changed, over the images that this returns."""
+    base = await way_home.come(station, disk, on_bytes)
+    if not base:
+        await mover.make_local(station, disk, on_bytes)
+        await _detach(station, disk)
+    return base
 
 
 async def _detach(station: Station, disk: DiskRecord) -> None:
@@ -90,14 +99,14 @@ async def _flush(station: Station, disk: DiskRecord) -> None:
         await client.flush()
 
 
-async def _write_down(station: Station, disk: DiskRecord) -> Station:
+async def _write_down(station: Station, disk: DiskRecord, base: tuple[Image, ...]) -> Station:
     """The record says that this disk needs nobody. A kill before this line: `settle` proves it again."""
     kept = images(disk.chain)
     if not kept:
         raise RefusedError(f"{disk.id} has no space on this host to settle in", host=station.host.name)
     if disk.handler is Handler.MISS:
         return await station.rewrite(with_disk(station.record, replace(disk, chain=kept)))
-    settled = replace(disk, chain=kept[:1], handler=None)
+    settled = replace(disk, chain=kept[:1], handler=None, base=base)
     station = await station.rewrite(with_disk(station.record, settled))
     for lower in kept[1:]:
         await files.remove(station.host, lower.path)

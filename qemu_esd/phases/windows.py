@@ -32,6 +32,12 @@ async def open_all(qemu: Session, socket: str, disks: Iterable[DiskRecord]) -> N
             await exports.add(qemu, _id(suid, "fill"), names.copy_on_read(suid), f"{suid}.fill")
 
 
+async def open_changes(qemu: Session, socket: str, disk: DiskRecord) -> None:
+    """A third one, for as long as it is asked what has changed: the node must be there."""
+    await serve(qemu, socket)
+    await exports.add(qemu, names.changed(disk.suid), names.changed(disk.suid), f"{disk.suid}.changes")
+
+
 async def serve(qemu: Session, socket: str) -> None:
     """Make sure that the NBD server of a QEMU of ours runs."""
     try:
@@ -66,11 +72,26 @@ async def look(host: Host, socket: str, suid: str) -> AsyncIterator[nbd.Client]:
 
 
 @asynccontextmanager
+async def changes(host: Host, socket: str, suid: str) -> AsyncIterator[nbd.Client]:
+    """The window of `open_changes`."""
+    reader, writer = await open_unix(host, socket)
+    async with nbd.open(reader, writer, f"{suid}.changes", (nbd.BASE_ALLOCATION,)) as client:
+        yield client
+
+
+@asynccontextmanager
 async def filling(host: Host, socket: str, suid: str) -> AsyncIterator[nbd.Client]:
     """The `fill` window of a device."""
     reader, writer = await open_unix(host, socket)
     async with nbd.open(reader, writer, f"{suid}.fill") as client:
         yield client
+
+
+async def absent(host: Host, socket: str, suid: str) -> list[nbd.Range]:
+    """What of a device is not in its overlay, holes too."""
+    reader, writer = await open_unix(host, socket)
+    async with nbd.open(reader, writer, f"{suid}.map", (nbd.ALLOCATION_DEPTH,)) as client:
+        return nbd.absent((await client.map())[nbd.ALLOCATION_DEPTH])
 
 
 async def residency(host: Host, socket: str, suid: str) -> nbd.Residency:

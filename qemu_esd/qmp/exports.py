@@ -31,6 +31,11 @@ async def add(session: Session, id: str, node: str, name: str, *, depth: bool = 
     await _add(session, id, node, name, {"writable": False, "allocation-depth": depth})
 
 
+async def add_with_bitmap(session: Session, id: str, node: str, name: str, bitmap: str) -> None:
+    """Export `node` read-only under `name`, so that its dirty bitmap can be asked for. Raises QemuError without one."""
+    await _add(session, id, node, name, {"writable": False, "bitmaps": [bitmap]})
+
+
 async def add_writable(session: Session, id: str, node: str, name: str) -> None:
     """Export `node` for reads and writes; every write is on the disk before it is acknowledged."""
     await _add(session, id, node, name, {"writable": True, "writethrough": True})

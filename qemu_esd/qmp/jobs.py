@@ -11,6 +11,8 @@ from qemu_esd.qmp.session import Session
 MIRROR_BUFFER = 64 << 20
 # The least that the job reads at once.
 MIRROR_CHUNK = 1 << 20
+# One write, and a flush of a disk that may be busy.
+HEADER_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,21 @@ async def start_mirror(session: Session, id: str, device: str, target: str, spee
         on_target_error="report",
         auto_dismiss=False,
     )
+
+
+async def write_backing(session: Session, id: str, node: str, backing: str, path: str) -> None:
+    """Have the header of the image `node` name `path` as its backing, in the format of `backing`, the node below it.
+
+    It is a stream from nowhere: it moves nothing. (`change-backing-file` would call the backing what the image is, and
+    a raw one that its guest has made look like a qcow2 would be opened as one.)
+    """
+    if id not in await running(session):
+        words = {"job_id": id, "device": node, "base_node": backing, "backing_file": path, "auto_dismiss": False}
+        await session.execute("block-stream", **words)
+    job = await wait_status(session, id, frozenset({"concluded"}), HEADER_SECONDS)
+    await dismiss(session, id)
+    if job.error:
+        raise QemuError("block-stream", job.error, host=session.host)
 
 
 async def has_stopped(session: Session, id: str) -> bool:

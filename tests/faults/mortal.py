@@ -4,7 +4,8 @@
 
 MOMENT: N, killed right after the record N is on the disk, counted in this process from 1; before:STATE, killed when it
 is about to write that down; asleep:STATE, stopped (SIGSTOP) right after it has; command:N, killed when it is about to
-give a host its command N. One that does not come so far ends by itself.
+give a host its command N; question:N, killed when it is about to ask a QEMU or a path handler for the Nth time.
+One that does not come so far ends by itself.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from qemu_esd.cli.app import main
 from qemu_esd.hosts.base import Completed
 from qemu_esd.hosts.ssh import SshHost
 from qemu_esd.journal.store import Journal
 from qemu_esd.model.record import Entered, Entry
+from qemu_esd.qmp.session import Session
 
 
 def be_mortal(moment: str) -> None:
@@ -54,6 +57,20 @@ def die_before_command(number: int) -> None:
     SshHost.attempt = attempt_or_die  # type: ignore[method-assign, assignment]
 
 
+def die_before_question(number: int) -> None:
+    """QMP commands are counted over all monitors, from 1."""
+    execute, asked = Session.execute_dict, 0
+
+    async def execute_or_die(session: Session, command: str, arguments: dict[str, Any]) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == number:
+            get(signal.SIGKILL, command)
+        return await execute(session, command, arguments)
+
+    Session.execute_dict = execute_or_die  # type: ignore[method-assign, assignment]
+
+
 def get(number: signal.Signals, at: object) -> None:
     print(at, file=sys.stderr, flush=True)
     os.kill(os.getpid(), number)
@@ -61,6 +78,7 @@ def get(number: signal.Signals, at: object) -> None:
 
 if __name__ == "__main__":
     kind, _, count = sys.argv[1].partition(":")
-    die_before_command(int(count)) if kind == "command" else be_mortal(sys.argv[1])
+    counted = {"command": die_before_command, "question": die_before_question}
+    counted[kind](int(count)) if kind in counted else be_mortal(sys.argv[1])
     sys.argv[:2] = ["qemu-esd"]
     main()

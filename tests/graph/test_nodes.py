@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,8 +12,9 @@ import pytest
 
 from qemu_esd.errors import QemuError
 from qemu_esd.graph import names, nodes
+from qemu_esd.graph.handlers import overlays
 from qemu_esd.model.disk import Chain, Image
-from qemu_esd.qmp import blockdev, exports
+from qemu_esd.qmp import blockdev, exports, jobs
 from qemu_esd.qmp.session import Session
 from tests.support.qemu import blockdevs, create, daemon_session, fill, image_io, look_io, nbd_uri, reads
 
@@ -89,6 +91,37 @@ async def test_the_cache_mode_of_the_last_user_is_kept(folder: Path, direct: boo
     async with served(folder, *nodes.fenced(TOP, chain, read_only=True)) as (session, _):
         files = [node for node in (await blockdev.named(session)).values() if node["drv"] == "file"]
         assert [node["cache"]["direct"] for node in files] == [direct]
+
+
+# ---- what is below an overlay at home
+
+
+@pytest.mark.parametrize("depth", [1, 2, 8])
+async def test_images_of_this_host_are_opened_whole_and_only_to_be_read(folder: Path, depth: int) -> None:
+    images = tuple(layer for layer in layers(folder, depth) if isinstance(layer, Image))
+    async with served(folder, *nodes.whole(TOP, images)) as (session, uri):
+        assert reads(uri, "raw", *patterns(depth))
+        opened = await blockdev.named(session)
+        assert all(node["ro"] for node in opened.values())
+        assert len([name for name in opened if name.startswith("esd-")]) == depth
+
+
+async def test_the_header_of_an_overlay_calls_a_raw_backing_raw(folder: Path) -> None:
+    """Whatever its guest has written into it."""
+    below = (Image(str(create(folder / "disk", "qcow2", "1M")), "raw"),)
+    size = Path(below[0].path).stat().st_size
+    path = str(create(folder / "overlay", "qcow2", str(size), "-u", "-b", "/nonexistent", "-F", "raw"))
+    overlay = overlays.overlay(SUID, Image(path, "qcow2"), TOP)
+    async with daemon_session(folder, *blockdevs((*nodes.whole(TOP, below), overlay))) as session:
+        for _ in range(2):
+            await jobs.write_backing(session, "name", names.overlay(SUID), TOP, below[0].path)
+        assert await jobs.running(session) == {}
+        assert backing_of(path) == (below[0].path, "raw")
+
+
+def backing_of(path: str) -> tuple[str, str]:
+    told = json.loads(subprocess.check_output(["qemu-img", "info", "-U", "--output=json", "-f", "qcow2", path]))
+    return told["backing-filename"], told["backing-filename-format"]
 
 
 # ---- the fence

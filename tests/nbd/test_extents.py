@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qemu_esd.nbd import Extent, Range, Residence, Residency, Status, Where, absent, combine, residency
+from qemu_esd.nbd import Extent, Range, Residence, Residency, Status, Where, absent, combine, common, residency
 from qemu_esd.nbd.extents import clip, merge
 from qemu_esd.nbd.fill import chunks
 
@@ -88,6 +88,15 @@ def test_absent_is_every_block_that_is_not_at_depth_one(two: Maps) -> None:
     missing = {block for part in found for block in range(part.offset, part.end)}
     assert missing == {block for block, depth in enumerate(blocks(two[0])) if depth != 1}
     assert all(before.end < after.offset for before, after in pairwise(found))
+
+
+@given(maps())
+def test_common_is_every_block_that_is_in_both(two: Maps) -> None:
+    lists = [[Range(part.offset, part.length) for part in one if part.flags == 1] for one in two]
+    found = common(*lists)
+    want = {at for at, both in enumerate(zip(*map(blocks, two), strict=True)) if both == (1, 1)}
+    assert {block for part in found for block in range(part.offset, part.end)} == want
+    assert sum(part.length for part in found) == len(want)
 
 
 @given(maps())

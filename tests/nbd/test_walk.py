@@ -103,6 +103,16 @@ async def test_a_server_that_can_tell_of_nothing_is_not_asked_for_every_cluster(
     assert len(asked) < 4 * MAX_UNTOLD
 
 
+async def test_where_all_must_be_told_one_answer_that_is_none_is_the_end() -> None:
+    async def ask(offset: int, length: int) -> Mapping[str, Sequence[Extent]]:
+        if offset > 0:
+            raise NbdError(EIO, offset, length)
+        return {"a": [Extent(offset, length, 1)]}
+
+    with pytest.raises(NbdError):
+        await walk(ask, ["a"], Range(0, GIB), BLOCK, max_untold=0)
+
+
 async def test_slow_answers_make_requests_shorter_so_that_nobody_waits_for_one_for_long() -> None:
     found = await lengths(2 * SLOW_SECONDS, 4)
     assert found == [FIRST_REQUEST, FIRST_REQUEST // 2, FIRST_REQUEST // 4, FIRST_REQUEST // 8]

@@ -24,6 +24,10 @@ class SmallDisk:
         # It ends when nothing more can be written.
         assert not self._run("dd", "if=/dev/zero", f"of={self._ballast}", "bs=64k")
 
+    def leave(self, size: str) -> None:
+        """Room for so much, on one that is full."""
+        assert self._run("truncate", "-s", f"-{size}", self._ballast)
+
     def make_room(self) -> None:
         assert self._run("rm", self._ballast)
 
