@@ -21,9 +21,11 @@ from qemu_esd.errors import UnfinishedError
 from qemu_esd.graph import names
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.log import logger
+from qemu_esd.model.pace import AUTO, Bandwidth
 from qemu_esd.model.record import DiskRecord
-from qemu_esd.phases import windows
+from qemu_esd.phases import pace, windows
 from qemu_esd.phases.station import Station
+from qemu_esd.phases.stream import unless
 from qemu_esd.qmp import blockdev, jobs
 from qemu_esd.qmp.session import Session
 
@@ -31,6 +33,8 @@ from qemu_esd.qmp.session import Session
 MIRROR_SECONDS = 30 * 86400.0
 PROGRESS_SECONDS = 0.5
 DATA_CHUNK = 4 << 20
+# Under a limit: the guest's reads wait behind one of them at most.
+PACED_CHUNK = 1 << 20
 # The mirror goes over so much hole within a second or two; over much more it takes longer than over the data.
 MUCH_HOLE = 16 << 30
 # Passes that bring nothing nearer before we call it stuck.
@@ -48,26 +52,34 @@ async def make_local(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> N
 
     Raises UnfinishedError when some range cannot be read; what is there stays, and the next try goes on from it.
     """
-    if not await _mostly_hole(station, disk):
+    bandwidth = station.record.bandwidth
+    throttle = pace.Throttle(pace.first_limit(bandwidth))
+    moving = _make_local(station, disk, throttle, on_bytes)
+    await (unless(moving, pace.adapt(station, disk, throttle)) if bandwidth == AUTO else moving)
+
+
+async def _make_local(station: Station, disk: DiskRecord, throttle: pace.Throttle, on_bytes: OnBytes) -> None:
+    if not _mostly_hole(disk, station.record.bandwidth):
         await mirror(station, disk, on_bytes)
-        await fill(station, disk, on_bytes)
+        await fill(station, disk, throttle, on_bytes)
         return
     # The job would stand in the way: the map takes many times as long beside it.
     await end_mirror(station.qemu, disk.suid)
     try:
-        await fill(station, disk, on_bytes)
+        await fill(station, disk, throttle, on_bytes)
     except asyncio.CancelledError:
         # It goes on without us. After a kill here it does not, until `settle` is said again.
         await start_mirror(station, disk)
         raise
 
 
-async def _mostly_hole(station: Station, disk: DiskRecord) -> bool:
-    """Whether the map leads to the data much sooner than the mirror. Never with a limit: only the mirror keeps it."""
-    if station.record.bandwidth is not None:
-        return False
-    residency = await _residency(station, disk)
-    return residency.hole_bytes > MUCH_HOLE + residency.remote_bytes
+def _mostly_hole(disk: DiskRecord, bandwidth: Bandwidth) -> bool:
+    """Whether the map leads to the data much sooner than the mirror, for which holes count too where it has a limit.
+
+    By what was known when the guest moved: over a long way to the source the map of scattered data takes minutes.
+    """
+    much = MUCH_HOLE if bandwidth is None else 0
+    return disk.size - disk.data > much + disk.data
 
 
 async def mirror(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
@@ -103,7 +115,7 @@ async def start_mirror(station: Station, disk: DiskRecord) -> None:
         return
     if sink not in await blockdev.names(qemu):
         await blockdev.add(qemu, {"driver": "null-co", "node-name": sink, "size": disk.size})
-    speed = station.record.bandwidth or 0
+    speed = pace.first_limit(station.record.bandwidth)
     await jobs.start_mirror(qemu, names.move_job(disk.suid), names.copy_on_read(disk.suid), sink, speed)
 
 
@@ -118,7 +130,7 @@ async def end_mirror(qemu: Session, suid: str) -> None:
         await blockdev.delete(qemu, names.sink(suid))
 
 
-async def fill(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
+async def fill(station: Station, disk: DiskRecord, throttle: pace.Throttle, on_bytes: OnBytes) -> None:
     """Fill what is missing, until the maps prove that nothing is."""
     fruitless, before = 0, disk.size + 1
     while missing := (residency := await _residency(station, disk)).remote_bytes:
@@ -127,16 +139,17 @@ async def fill(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
             raise _stuck(station, disk, residency)
         before = missing
         on_bytes(disk.size - missing, disk.size)
-        await _fill_once(station, disk, residency)
+        await _fill_once(station, disk, residency, throttle)
 
 
 async def _residency(station: Station, disk: DiskRecord) -> nbd.Residency:
     return await windows.residency(station.host, station.sockets.nbd, disk.suid)
 
 
-async def _fill_once(station: Station, disk: DiskRecord, residency: nbd.Residency) -> None:
+async def _fill_once(station: Station, disk: DiskRecord, residency: nbd.Residency, throttle: pace.Throttle) -> None:
+    chunk = PACED_CHUNK if throttle.speed else DATA_CHUNK
     async with windows.filling(station.host, station.sockets.nbd, disk.suid) as client:
-        failed = await nbd.fill(client, residency.where(nbd.Where.REMOTE), chunk=DATA_CHUNK)
+        failed = await nbd.fill(client, residency.where(nbd.Where.REMOTE), chunk=chunk, admit=throttle.admit)
         # By clusters, so that only those stay behind of which nothing can be had.
         again = [nbd.Range(error.offset, error.length) for error in failed]
         failed = await nbd.fill(client, again, chunk=overlays.CLUSTER, give_up=GIVE_UP)

@@ -64,6 +64,21 @@ async def start_mirror(session: Session, id: str, device: str, target: str, spee
     )
 
 
+async def set_speed(session: Session, id: str, speed: int) -> None:
+    """Another limit for a job (bytes/s, 0 = none). One that has ended, or never was, has none."""
+    try:
+        await session.execute("block-job-set-speed", device=id, speed=speed)
+    except QemuError as error:
+        if not _has_ended(error):
+            raise
+
+
+async def speed(session: Session, id: str) -> int | None:
+    """The limit of a job (bytes/s); None: it has none, or there is no such job."""
+    rows = await session.execute("query-block-jobs")
+    return next((int(row["speed"]) or None for row in rows if row["device"] == id), None)
+
+
 async def has_stopped(session: Session, id: str) -> bool:
     """Whether the job stands still at something that it could not read."""
     rows = await session.execute("query-block-jobs")
@@ -75,8 +90,12 @@ async def cancel(session: Session, id: str) -> None:
     try:
         await session.execute("block-job-cancel", device=id, force=True)
     except QemuError as error:
-        if "not found" not in error.reason and "cannot accept" not in error.reason:
+        if not _has_ended(error):
             raise
+
+
+def _has_ended(error: QemuError) -> bool:
+    return "not found" in error.reason or "cannot accept" in error.reason
 
 
 async def dismiss(session: Session, id: str) -> None:
