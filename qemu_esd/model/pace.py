@@ -1,4 +1,4 @@
-"""How fast a background move may be: as fast as it can, a limit that was said, or what the guest does not notice.
+"""How fast a background move may be: as fast as it can, a limit that was said, or what the guest bears.
 
 The last is decided here, once per window of time, from how long the guest's reads and writes took in it. They are held
 against a calm window, in which the move goes at FLOOR: on the same host, under the same load, a few seconds ago. What
@@ -22,9 +22,23 @@ Latencies = Mapping[float, int]
 FLOOR = 1 << 20
 START = 16 << 20
 STEP = 1 << 20
-# By so much more time than in the calm may 99 of 100 take.
-FACTOR = 2
+# So many times as long as in the calm may 99 of 100 take in one window; over many of them that becomes about twice.
+FACTOR = 1.5
 CALM_EVERY = 16
+
+
+# What the job has asked for at once goes before a read of the guest: as little as keeps the link busy for one round
+# trip at FASTEST (bytes/s), or at the limit, and at LEAST that. Where the limit adapts, it counts as ADAPTED.
+FASTEST, ADAPTED = 256 << 20, 32 << 20
+LEAST, LEAST_LIMITED, MOST = 2 << 20, 256 << 10, 64 << 20
+
+
+def in_flight(bandwidth: Bandwidth, round_trip: float) -> int:
+    """Bytes that the job may have asked for at once, where a word and its answer take `round_trip` seconds."""
+    if bandwidth is None:
+        return min(LEAST + int(FASTEST * round_trip), MOST)
+    speed = ADAPTED if bandwidth == AUTO else min(bandwidth, FASTEST)
+    return min(LEAST_LIMITED + int(speed * round_trip), MOST)
 
 
 @dataclass(frozen=True)
@@ -66,9 +80,11 @@ def _suffers(calm: Latencies, seen: Latencies) -> bool:
 
 
 def _adapted(pace: Pace, suffers: bool, rate: int) -> Pace:
-    """Half as fast where the guest suffers, else a little faster; never more than twice what the move makes use of."""
+    """A little slower where the guest suffers, else a little faster; about as fast as the move has shown it can be."""
     if suffers:
-        return replace(pace, speed=max(min(pace.speed, rate) // 2, FLOOR), doubling=False)
+        # While it doubles, half is what was borne before. Else one bad window, which any host has, costs a quarter.
+        slower = min(pace.speed, 2 * rate) * (2 if pace.doubling else 3) // 4
+        return replace(pace, speed=max(slower, FLOOR), doubling=False)
     faster = pace.speed * 2 if pace.doubling else pace.speed + max(STEP, pace.speed // 8)
     return replace(pace, speed=max(pace.speed, min(faster, 2 * rate)))
 

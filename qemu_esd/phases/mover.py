@@ -21,9 +21,10 @@ from qemu_esd.errors import UnfinishedError
 from qemu_esd.graph import names
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.log import logger
-from qemu_esd.model.pace import AUTO, Bandwidth
+from qemu_esd.model.disk import link_of
+from qemu_esd.model.pace import AUTO, Bandwidth, in_flight
 from qemu_esd.model.record import DiskRecord
-from qemu_esd.phases import pace, windows
+from qemu_esd.phases import pace, round_trip, windows
 from qemu_esd.phases.station import Station
 from qemu_esd.phases.stream import unless
 from qemu_esd.qmp import blockdev, jobs
@@ -60,7 +61,7 @@ async def make_local(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> N
 
 async def _make_local(station: Station, disk: DiskRecord, throttle: pace.Throttle, on_bytes: OnBytes) -> None:
     if not _mostly_hole(disk, station.record.bandwidth):
-        await mirror(station, disk, on_bytes)
+        await mirror(station, disk, throttle, on_bytes)
         await fill(station, disk, throttle, on_bytes)
         return
     # The job would stand in the way: the map takes many times as long beside it.
@@ -69,7 +70,7 @@ async def _make_local(station: Station, disk: DiskRecord, throttle: pace.Throttl
         await fill(station, disk, throttle, on_bytes)
     except asyncio.CancelledError:
         # It goes on without us. After a kill here it does not, until `settle` is said again.
-        await start_mirror(station, disk)
+        await start_mirror(station, disk, throttle)
         raise
 
 
@@ -82,10 +83,10 @@ def _mostly_hole(disk: DiskRecord, bandwidth: Bandwidth) -> bool:
     return disk.size - disk.data > much + disk.data
 
 
-async def mirror(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
+async def mirror(station: Station, disk: DiskRecord, throttle: pace.Throttle, on_bytes: OnBytes) -> None:
     """Start the mirror, or join the one that runs, and wait until it has read everything or failed."""
     qemu, id = station.qemu, names.move_job(disk.suid)
-    await start_mirror(station, disk)
+    await start_mirror(station, disk, throttle)
     await _first_pass(station, id, on_bytes)
     if await jobs.has_stopped(qemu, id):
         logger.warning("the background job met an error; what is missing is filled piece by piece", disk=disk.id)
@@ -109,14 +110,17 @@ async def _first_pass(station: Station, id: str, on_bytes: OnBytes) -> None:
         await asyncio.sleep(PROGRESS_SECONDS)
 
 
-async def start_mirror(station: Station, disk: DiskRecord) -> None:
+async def start_mirror(station: Station, disk: DiskRecord, throttle: pace.Throttle) -> None:
+    """Start the job at the limit of the moment, if it does not run already."""
     qemu, sink = station.qemu, names.sink(disk.suid)
     if names.move_job(disk.suid) in await jobs.running(qemu):
         return
     if sink not in await blockdev.names(qemu):
         await blockdev.add(qemu, {"driver": "null-co", "node-name": sink, "size": disk.size})
-    speed = pace.first_limit(station.record.bandwidth)
-    await jobs.start_mirror(qemu, names.move_job(disk.suid), names.copy_on_read(disk.suid), sink, speed)
+    link = link_of(disk.chain)
+    size = in_flight(station.record.bandwidth, await round_trip.seconds(station.host, link) if link else 0)
+    id, top = names.move_job(disk.suid), names.copy_on_read(disk.suid)
+    await jobs.start_mirror(qemu, id, top, sink, throttle.speed, size)
 
 
 async def end_mirror(qemu: Session, suid: str) -> None:

@@ -70,13 +70,13 @@ async def adapt(station: Station, disk: DiskRecord, throttle: Throttle) -> NoRet
 
 @asynccontextmanager
 async def _counting(station: Station, devices: tuple[str, ...]) -> AsyncIterator[None]:
-    """A kill here leaves QEMU counting, which costs nothing, and which the next one makes use of."""
-    new = await latency.start(station.qemu, devices)
+    """A kill here leaves QEMU counting, which costs nothing, and which the next one ends."""
+    ours = await latency.start(station.qemu, devices)
     try:
         yield
     finally:
         with suppress(EsdError):
-            await latency.stop(station.qemu, new)
+            await latency.stop(station.qemu, ours)
 
 
 async def _set(station: Station, disk: DiskRecord, throttle: Throttle, speed: int) -> None:

@@ -7,11 +7,6 @@ from dataclasses import dataclass
 from qemu_esd.errors import QemuError
 from qemu_esd.qmp.session import Session
 
-# Many requests in flight are what makes the background move fast over a link with latency (measured: 64 MiB).
-MIRROR_BUFFER = 64 << 20
-# The least that the job reads at once.
-MIRROR_CHUNK = 1 << 20
-
 
 @dataclass(frozen=True)
 class Job:
@@ -41,8 +36,11 @@ async def running(session: Session) -> dict[str, Job]:
     }
 
 
-async def start_mirror(session: Session, id: str, device: str, target: str, speed: int) -> None:
+async def start_mirror(session: Session, id: str, device: str, target: str, speed: int, in_flight: int) -> None:
     """Read everything of `device` towards the sink `target` (speed in bytes/s, 0 = no limit).
+
+    `in_flight` is how many bytes it may have asked for at once, in requests of up to 1 MiB (a 16th, if that is more):
+    so much passes before another limit holds.
 
     The job stays after its end (auto-dismiss off), so that its result can always be asked for.
     """
@@ -53,8 +51,7 @@ async def start_mirror(session: Session, id: str, device: str, target: str, spee
         target=target,
         sync="full",
         speed=speed,
-        # What is in flight passes before the limit holds: no more of it than a second's worth.
-        buf_size=min(MIRROR_BUFFER, max(speed, MIRROR_CHUNK)) if speed else MIRROR_BUFFER,
+        buf_size=in_flight,
         # Never write-blocking: cancelling such a job while the guest writes kills 7.2 (measured: signal 11 or 6).
         copy_mode="background",
         # A job that ends while QEMU stops the guest for the same error can leave its filter behind, for good (7.2).

@@ -34,7 +34,6 @@ from qemu_esd.errors import EsdError
 from qemu_esd.model.pace import AUTO, Bandwidth
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import Request
-from qemu_esd.qmp import latency
 from qemu_esd.qmp.session import Session
 from qemu_esd.units import GIB, MIB
 from tests.bench.bench import Bench, Measure, Settings, Unit
@@ -52,8 +51,8 @@ BEATS, QUICK_BEATS = 8, 3
 AROUND_SECONDS = 120.0
 LIMIT = 32 * MIB
 FULL, QUICK = (Row(GIB, GIB),), (Row(128 * MIB, 128 * MIB),)
-# The pace of `auto` counts by the same.
-BINS = latency.BOUNDS
+# From 10 µs to about a minute.
+BINS = tuple(round(10_000 * 1.2**number) for number in range(86))
 WAYS: dict[str, Bandwidth] = {MOVING: None, LIMITED: LIMIT, PACED: AUTO, HELD: None}
 # Seconds since the command, operations per second, longest I/O (ms).
 Point = tuple[float, float, float]

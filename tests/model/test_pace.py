@@ -52,12 +52,22 @@ def test_a_guest_that_notices_nothing_makes_it_faster_and_faster(seen: list[tupl
 
 
 @given(st.integers(FLOOR, 1 << 40), rates)
-def test_a_guest_that_suffers_halves_it(speed: int, rate: int) -> None:
+def test_a_guest_that_suffers_slows_it_down(speed: int, rate: int) -> None:
     now = Pace(speed, calm=QUICK, windows=5)
-    then = after(now, SLOW, rate)
-    assert then.speed == max(min(speed, rate) // 2, FLOOR)
-    assert not then.doubling
-    assert after(replace(then, windows=5), QUICK, 1 << 40).speed == then.speed + max(pace.STEP, then.speed // 8)
+    first = after(now, SLOW, rate)
+    assert first.speed == max(min(speed, 2 * rate) // 2, FLOOR)
+    assert not first.doubling
+    then = after(first, SLOW, first.speed)
+    assert then.speed == max(first.speed * 3 // 4, FLOOR)
+    assert after(then, QUICK, 1 << 40).speed == then.speed + max(pace.STEP, then.speed // 8)
+
+
+@given(st.integers(FLOOR, 1 << 40))
+def test_in_a_few_windows_it_is_at_the_floor(speed: int) -> None:
+    now = Pace(speed, calm=QUICK, windows=1000)
+    for _ in range(50):
+        now = after(now, SLOW, now.limit)
+    assert now.speed == FLOOR
 
 
 @given(rates)
@@ -97,3 +107,14 @@ def test_99_of_100_are_not_slower(seen: dict[float, int]) -> None:
 @pytest.mark.parametrize("seen", [{}, Counter[float]()])
 def test_of_nothing_there_is_no_99th(seen: Latencies) -> None:
     assert p99(seen) == 0
+
+
+@pytest.mark.parametrize(
+    ("bandwidth", "near", "far"),
+    [(None, 2 * MIB, 7 * MIB), (10 * MIB, MIB // 4, MIB // 2), ("auto", MIB // 4, MIB)],
+)
+def test_no_more_is_in_flight_than_the_way_needs(bandwidth: pace.Bandwidth, near: int, far: int) -> None:
+    """Between hosts side by side, and where it is 10 ms each way."""
+    assert near <= pace.in_flight(bandwidth, 0.0001) <= near * 1.1
+    assert far * 0.8 <= pace.in_flight(bandwidth, 0.02) <= far * 1.1
+    assert pace.in_flight(bandwidth, 60) == pace.MOST

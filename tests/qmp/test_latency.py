@@ -25,6 +25,8 @@ async def test_a_device_is_counted_until_it_is_let_be(folder: Path) -> None:
         found = await latency.counted(session, DEVICES)
         assert set(found) == {*latency.BOUNDS, float("inf")}
         assert sum(found.values()) == 0
+        # What one of us has left behind that was killed.
+        assert await latency.start(session, DEVICES) == DEVICES
         await latency.stop(session, DEVICES)
         assert not await counts(session)
         await latency.stop(session, DEVICES)
@@ -43,7 +45,7 @@ async def test_a_job_is_told_another_limit(folder: Path) -> None:
     async with machine(folder, full(folder, "disk"), null("sink", size=64 * MIB)) as session:
         assert await jobs.speed(session, "move") is None
         await jobs.set_speed(session, "move", MIB)
-        await jobs.start_mirror(session, "move", "disk", "sink", MIB)
+        await jobs.start_mirror(session, "move", "disk", "sink", MIB, MIB)
         assert await jobs.speed(session, "move") == MIB
         await jobs.set_speed(session, "move", 2 * MIB)
         assert await jobs.speed(session, "move") == 2 * MIB
