@@ -12,6 +12,7 @@ from qemu_esd.hosts import service
 from qemu_esd.hosts.base import run
 from qemu_esd.journal import store
 from qemu_esd.model.disk import Link, UnixPath, link_of
+from qemu_esd.model.pace import Bandwidth
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord, Measured, State
 from qemu_esd.nbd import Residency
@@ -43,12 +44,13 @@ class DiskView:
 
 @dataclass(frozen=True)
 class JobView:
-    """The background move of one disk: bytes, and bytes per second."""
+    """The background move of one disk: bytes, and bytes per second; `limit` is the most it may have now, None: any."""
 
     disk: str
     done: int
     total: int
     rate: int
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class GuestView:
 
     `run_state` is QEMU's word; `link` is "none", "up" or "down", the latter for `link_down_s` seconds, if its watch has
     noticed; then `waiting_requests` is how many requests its disks have not answered, where QEMU tells. `job` is set
-    while data is being moved; `upstream` are the hosts it still reads from, `left_behind` those that keep their member
-    aside; `problem` is what is wrong.
+    while data is being moved; `bandwidth` is what it may take: bytes/s, "auto", or None. `upstream` are the hosts it
+    still reads from, `left_behind` those that keep their member aside; `problem` is what is wrong.
     `io_errors` are the disks that have stopped it, each with QEMU's word for why: "nospace", or "failed".
     """
 
@@ -99,6 +101,7 @@ class GuestView:
     link_down_s: int | None = None
     io_errors: Mapping[str, str] = field(default_factory=dict)
     waiting_requests: int | None = None
+    bandwidth: Bandwidth = None
 
 
 async def of_station(station: Station) -> GuestView:
@@ -128,6 +131,7 @@ async def of_station(station: Station) -> GuestView:
         link_down_s=link_down_s,
         io_errors=await _io_errors(station),
         waiting_requests=await virtio.requests_in_flight(station.qemu) if link == "down" else None,
+        bandwidth=record.bandwidth,
     )
 
 
@@ -208,7 +212,8 @@ async def _job(station: Station) -> JobView | None:
         return None
     await asyncio.sleep(RATE_SECONDS)
     now = (await jobs.running(station.qemu)).get(before.id, before)
-    return JobView(suids[now.id], now.done, now.total, int((now.done - before.done) / RATE_SECONDS))
+    limit = await jobs.speed(station.qemu, now.id)
+    return JobView(suids[now.id], now.done, now.total, int((now.done - before.done) / RATE_SECONDS), limit)
 
 
 async def disk_views(station: Station) -> tuple[DiskView, ...]:

@@ -12,6 +12,7 @@ from qemu_esd.model.policy import Handler, check_write_policy, parse_handler, pa
 from qemu_esd.units import parse_rate
 
 if TYPE_CHECKING:
+    from qemu_esd.model.pace import Bandwidth
     from qemu_esd.model.plan import Transport
     from qemu_esd.model.request import Request
 
@@ -54,7 +55,11 @@ def migrate(
         bool, typer.Option("--plaintext", help="Send memory and disks unencrypted. Only on a wire you own.")
     ] = False,
     bandwidth: Annotated[
-        str | None, typer.Option(metavar="RATE", help="Limit of the background move: 100M, 1gbit.")
+        str | None,
+        typer.Option(
+            metavar="RATE|auto",
+            help="Limit of the background move: 100M, 1gbit; auto: as fast as the guest bears.",
+        ),
     ] = None,
     downtime: Annotated[
         int | None, typer.Option(metavar="MS", help="How long the guest may stand still, in milliseconds.")
@@ -90,7 +95,7 @@ def migrate(
         local_space=not no_local_space,
         read_errors=parse_read_errors(read_errors),
         overlay_folder=overlay_dir,
-        bandwidth=None if bandwidth is None else _rate(bandwidth),
+        bandwidth=None if bandwidth is None else _bandwidth(bandwidth),
         downtime_ms=_milliseconds(downtime),
         ports=DEFAULT_PORTS if ports is None else parse_ports(ports),
     )
@@ -148,7 +153,11 @@ def parse_ports(text: str) -> range:
     return range(int(first), int(last) + 1)
 
 
-def _rate(text: str) -> int:
+def _bandwidth(text: str) -> Bandwidth:
+    from qemu_esd.model.pace import AUTO
+
+    if text.strip().lower() == AUTO:
+        return AUTO
     rate = parse_rate(text)
     if rate < 1:
         raise UsageError("--bandwidth must be more than zero", hint="leave it out for no limit")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -52,10 +52,14 @@ def _hosts(plan: Plan) -> RenderableType:
     table.add_row("from", plan.source.host, plan.source.address, "-" if via_ssh else f"{plan.nbd_port} (disks)")
     table.add_row("to", plan.target.host, plan.target.address, "-" if via_ssh else f"{plan.ram_port} (memory)")
     words = [TRANSPORTS[plan.transport], f"{human_bytes(plan.guest.memory)} of memory", plan.guest.machine_type]
-    words += [f"at most {human_bytes(plan.bandwidth)}/s in the background"] if plan.bandwidth else []
+    words += [f"{_limit(plan.bandwidth)} in the background"] if plan.bandwidth else []
     words += [f"at most {plan.downtime_ms} ms of downtime"] if plan.downtime_ms else []
     title = Text.assemble("migrate ", (printable(plan.vm), "bold"), ": ", ", ".join(words))
     return Group(title, table)
+
+
+def _limit(bandwidth: int | Literal["auto"]) -> str:
+    return f"at most {human_bytes(bandwidth)}/s" if isinstance(bandwidth, int) else "as fast as the guest bears"
 
 
 def _disks(plan: Plan) -> Table:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from qemu_esd.cli.render import printable, whole_line
 from qemu_esd.cli.render_outcome import disk_table
+from qemu_esd.model.pace import AUTO, Bandwidth
 from qemu_esd.model.record import State
 from qemu_esd.units import human_bytes, human_seconds
 from qemu_esd.view import GuestView, JobView
@@ -55,7 +56,7 @@ def _remarks(guest: GuestView) -> Iterator[str]:
     if guest.downtime_ms is not None:
         yield f"stood still for {human_seconds(guest.downtime_ms / 1000)} when it moved"
     if guest.job:
-        yield job_line(guest.job)
+        yield job_line(guest.job) + _limit(guest.job, guest.bandwidth)
     elif guest.state == State.SETTLING and not guest.problem:
         yield "its data is being brought over"
     elif guest.upstream:
@@ -82,6 +83,12 @@ def _waits(guest: GuestView) -> str:
     if guest.run_state == "io-error":
         return f"it goes on by itself when the link is back{count}"
     return f"its reads of what is not here yet wait for the link{count}"
+
+
+def _limit(job: JobView, bandwidth: Bandwidth) -> str:
+    if job.limit is None:
+        return ""
+    return f" (limit {human_bytes(job.limit)}/s{' now, for the guest to bear it' if bandwidth == AUTO else ''})"
 
 
 def job_line(job: JobView) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from enum import Enum
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 from qemu_esd.errors import EsdError
 from qemu_esd.model.disk import Endpoint, Layer
+from qemu_esd.model.pace import AUTO, Bandwidth
 from qemu_esd.model.record import Entry
 from qemu_esd.model.resource import Resource
 
@@ -28,9 +29,16 @@ def _converter() -> Converter:
 
     converter = Converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(Enum, lambda member: member.value)
+    converter.register_structure_hook(Bandwidth, _bandwidth)
     for union in (Endpoint, Layer, Resource, Entry):
         configure_tagged_union(union, converter, tag_name="kind")
     return converter
+
+
+def _bandwidth(value: Any, _: object) -> Bandwidth:
+    if value in (None, AUTO) or type(value) is int:
+        return cast("Bandwidth", value)
+    raise ValueError(f"{value!r} is no bandwidth")
 
 
 class RecordError(EsdError):

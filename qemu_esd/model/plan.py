@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from qemu_esd.model.disk import Disk, Image, Link
 from qemu_esd.model.host import HostPaths
+from qemu_esd.model.pace import Bandwidth
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.vm import Guest
 
@@ -66,7 +67,7 @@ class Plan:
     generation: int
     disks: tuple[DiskPlan, ...]
     target_argv: tuple[str, ...]
-    bandwidth: int | None = None
+    bandwidth: Bandwidth = None
     downtime_ms: int | None = None
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from qemu_esd.model.disk import Chain, Image, images
+from qemu_esd.model.pace import Bandwidth
 from qemu_esd.model.plan import Plan
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.resource import Resource
@@ -115,7 +116,7 @@ class GuestRecord:
     migration: str | None = None
     upstream: tuple[Upstream, ...] = ()
     left_behind: tuple[Upstream, ...] = ()
-    bandwidth: int | None = None
+    bandwidth: Bandwidth = None
     moved_to: str | None = None
     argv: tuple[str, ...] = ()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from qemu_esd.errors import UsageError
 from qemu_esd.model.disk import Disk
+from qemu_esd.model.pace import Bandwidth
 from qemu_esd.model.plan import Transport
 from qemu_esd.model.policy import Handler, ReadErrors
 
@@ -28,7 +29,7 @@ class Request:
     local_space: bool = True
     read_errors: ReadErrors = ReadErrors.STOP
     overlay_folder: str | None = None
-    bandwidth: int | None = None
+    bandwidth: Bandwidth = None
     downtime_ms: int | None = None
     ports: range = DEFAULT_PORTS
 

@@ -10,7 +10,7 @@ HOLE (`residency`), or at least that first: by then the clusters at the borders 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from qemu_esd.nbd.client import Client
@@ -38,13 +38,14 @@ async def fill(
     chunk: int = 4 * MIB,
     depth: int = 4,
     give_up: int | None = None,
+    admit: Callable[[int], Awaitable[None]] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[FillError]:
     """Cache `ranges` with `depth` requests in flight; the chunks that failed, for the caller to retry.
 
-    `chunk` is bytes, up to 32 MiB; nothing more is tried when `give_up` chunks have failed; `on_progress` gets the
-    bytes of each chunk that is done. What is done is durable only after `client.flush()`. NbdConnectionError when the
-    connection ends: then ask the map.
+    `chunk` is bytes, up to 32 MiB; nothing more is tried when `give_up` chunks have failed; each chunk is asked for
+    when `admit(bytes)` returns; `on_progress` gets the bytes of each that is done. What is done is durable only after
+    `client.flush()`. NbdConnectionError when the connection ends: then ask the map.
     """
     if not 0 < chunk <= MAX_CHUNK or chunk % client.min_block or depth < 1:
         raise ValueError(f"chunks of {chunk} bytes, {depth} at a time")
@@ -53,6 +54,8 @@ async def fill(
     async def cache(piece: Range) -> None:
         if len(failed) == give_up:
             return
+        if admit:
+            await admit(piece.length)
         try:
             await client.cache(piece.offset, piece.length)
         except NbdError as error:

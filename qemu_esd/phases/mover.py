@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from errno import ENOSPC
+from typing import Any
 
 from qemu_esd import nbd
 from qemu_esd.errors import UnfinishedError
 from qemu_esd.graph import names
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.log import logger
+from qemu_esd.model.disk import link_of
+from qemu_esd.model.pace import AUTO, Bandwidth, in_flight
 from qemu_esd.model.record import DiskRecord
-from qemu_esd.phases import windows
+from qemu_esd.phases import pace, round_trip, windows
 from qemu_esd.phases.station import Station
+from qemu_esd.phases.stream import unless
 from qemu_esd.qmp import blockdev, jobs
 from qemu_esd.qmp.session import Session
 
@@ -32,6 +35,8 @@ from qemu_esd.qmp.session import Session
 MIRROR_SECONDS = 30 * 86400.0
 PROGRESS_SECONDS = 0.5
 DATA_CHUNK = 4 << 20
+# Under a limit: the guest's reads wait behind one of them at most.
+PACED_CHUNK = 1 << 20
 # The mirror goes over so much hole within a second or two; over much more it takes longer than over the data.
 MUCH_HOLE = 16 << 30
 # Passes that bring nothing nearer before we call it stuck.
@@ -49,32 +54,47 @@ async def make_local(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> N
 
     Raises UnfinishedError when some range cannot be read; what is there stays, and the next try goes on from it.
     """
-    if not await _mostly_hole(station, disk):
-        await mirror(station, disk, on_bytes)
-        await fill(station, disk, on_bytes)
+    await _paced(station, disk, lambda throttle: _make_local(station, disk, throttle, on_bytes))
+
+
+async def _paced(
+    station: Station, disk: DiskRecord, move: Callable[[pace.Throttle], Coroutine[Any, Any, None]]
+) -> None:
+    """At the pace that the guest's record says, which is adapted meanwhile if it says so."""
+    bandwidth = station.record.bandwidth
+    throttle = pace.Throttle(pace.first_limit(bandwidth))
+    moving = move(throttle)
+    await (unless(moving, pace.adapt(station, disk, throttle)) if bandwidth == AUTO else moving)
+
+
+async def _make_local(station: Station, disk: DiskRecord, throttle: pace.Throttle, on_bytes: OnBytes) -> None:
+    if not _mostly_hole(disk, station.record.bandwidth):
+        await mirror(station, disk, throttle, on_bytes)
+        await fill(station, disk, throttle, on_bytes)
         return
     # The job would stand in the way: the map takes many times as long beside it.
     await end_mirror(station.qemu, disk.suid)
     try:
-        await fill(station, disk, on_bytes)
+        await fill(station, disk, throttle, on_bytes)
     except asyncio.CancelledError:
         # It goes on without us. After a kill here it does not, until `settle` is said again.
-        await start_mirror(station, disk)
+        await start_mirror(station, disk, throttle)
         raise
 
 
-async def _mostly_hole(station: Station, disk: DiskRecord) -> bool:
-    """Whether the map leads to the data much sooner than the mirror. Never with a limit: only the mirror keeps it."""
-    if station.record.bandwidth is not None:
-        return False
-    residency = await _residency(station, disk)
-    return residency.hole_bytes > MUCH_HOLE + residency.remote_bytes
+def _mostly_hole(disk: DiskRecord, bandwidth: Bandwidth) -> bool:
+    """Whether the map leads to the data much sooner than the mirror, for which holes count too where it has a limit.
+
+    By what was known when the guest moved: over a long way to the source the map of scattered data takes minutes.
+    """
+    much = MUCH_HOLE if bandwidth is None else 0
+    return disk.size - disk.data > much + disk.data
 
 
-async def mirror(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
+async def mirror(station: Station, disk: DiskRecord, throttle: pace.Throttle, on_bytes: OnBytes) -> None:
     """Start the mirror, or join the one that runs, and wait until it has read everything or failed."""
     qemu, id = station.qemu, names.move_job(disk.suid)
-    await start_mirror(station, disk)
+    await start_mirror(station, disk, throttle)
     await _first_pass(station, id, on_bytes)
     if await jobs.has_stopped(qemu, id):
         logger.warning("the background job met an error; what is missing is filled piece by piece", disk=disk.id)
@@ -98,14 +118,17 @@ async def _first_pass(station: Station, id: str, on_bytes: OnBytes) -> None:
         await asyncio.sleep(PROGRESS_SECONDS)
 
 
-async def start_mirror(station: Station, disk: DiskRecord) -> None:
+async def start_mirror(station: Station, disk: DiskRecord, throttle: pace.Throttle) -> None:
+    """Start the job at the limit of the moment, if it does not run already."""
     qemu, sink = station.qemu, names.sink(disk.suid)
     if names.move_job(disk.suid) in await jobs.running(qemu):
         return
     if sink not in await blockdev.names(qemu):
         await blockdev.add(qemu, {"driver": "null-co", "node-name": sink, "size": disk.size})
-    speed = station.record.bandwidth or 0
-    await jobs.start_mirror(qemu, names.move_job(disk.suid), names.copy_on_read(disk.suid), sink, speed)
+    link = link_of(disk.chain)
+    size = in_flight(station.record.bandwidth, await round_trip.seconds(station.host, link) if link else 0)
+    id, top = names.move_job(disk.suid), names.copy_on_read(disk.suid)
+    await jobs.start_mirror(qemu, id, top, sink, throttle.speed, size)
 
 
 async def end_mirror(qemu: Session, suid: str) -> None:
@@ -119,30 +142,34 @@ async def end_mirror(qemu: Session, suid: str) -> None:
         await blockdev.delete(qemu, names.sink(suid))
 
 
-async def fill(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> None:
+async def fill(station: Station, disk: DiskRecord, throttle: pace.Throttle, on_bytes: OnBytes) -> None:
     """Fill what is missing, until the maps prove that nothing is."""
 
     async def missing() -> list[nbd.Range]:
         return (await _residency(station, disk)).where(nbd.Where.REMOTE)
 
-    await _fill_until_none(station, disk, missing, disk.size, on_bytes)
+    await _fill_until_none(station, disk, throttle, missing, lambda left: on_bytes(disk.size - left, disk.size))
 
 
 async def fill_only(station: Station, disk: DiskRecord, wanted: list[nbd.Range], on_bytes: OnBytes) -> None:
     """Fill these ranges, holes too, until the map proves that they are in the overlay; nothing else is asked for."""
+    total = _bytes(wanted)
 
     async def missing() -> list[nbd.Range]:
         return nbd.common(wanted, await windows.absent(station.host, station.sockets.nbd, disk.suid))
 
-    await _fill_until_none(station, disk, missing, _bytes(wanted), on_bytes)
+    async def filling(throttle: pace.Throttle) -> None:
+        await _fill_until_none(station, disk, throttle, missing, lambda left: on_bytes(total - left, total))
+
+    await _paced(station, disk, filling)
 
 
 async def _fill_until_none(
     station: Station,
     disk: DiskRecord,
+    throttle: pace.Throttle,
     missing: Callable[[], Awaitable[list[nbd.Range]]],
-    total: int,
-    on_bytes: OnBytes,
+    on_left: Callable[[int], None],
 ) -> None:
     fruitless, before = 0, disk.size + 1
     while left := await missing():
@@ -150,8 +177,8 @@ async def _fill_until_none(
         if fruitless == FRUITLESS:
             raise _stuck(station, disk, left)
         before = _bytes(left)
-        on_bytes(total - before, total)
-        await _fill_once(station, disk, left)
+        on_left(before)
+        await _fill_once(station, disk, throttle, left)
 
 
 def _bytes(ranges: list[nbd.Range]) -> int:
@@ -162,28 +189,15 @@ async def _residency(station: Station, disk: DiskRecord) -> nbd.Residency:
     return await windows.residency(station.host, station.sockets.nbd, disk.suid)
 
 
-async def _fill_once(station: Station, disk: DiskRecord, ranges: list[nbd.Range]) -> None:
+async def _fill_once(station: Station, disk: DiskRecord, throttle: pace.Throttle, ranges: list[nbd.Range]) -> None:
+    chunk = PACED_CHUNK if throttle.speed else DATA_CHUNK
     async with windows.filling(station.host, station.sockets.nbd, disk.suid) as client:
-        if (rate := station.record.bandwidth) is not None:
-            failed = await _fill_slowly(client, ranges, rate)
-        else:
-            failed = await nbd.fill(client, ranges, chunk=DATA_CHUNK)
+        failed = await nbd.fill(client, ranges, chunk=chunk, admit=throttle.admit)
         # By clusters, so that only those stay behind of which nothing can be had.
         again = [nbd.Range(error.offset, error.length) for error in failed]
         failed = await nbd.fill(client, again, chunk=overlays.CLUSTER, give_up=GIVE_UP)
     if any(error.errno == ENOSPC for error in failed):
         raise _full(station, disk)
-
-
-async def _fill_slowly(client: nbd.Client, ranges: list[nbd.Range], rate: int) -> list[nbd.FillError]:
-    """One piece after the other, each when its time has come: `rate` is bytes per second."""
-    failed, begun, done = list[nbd.FillError](), time.monotonic(), 0
-    chunk = min(DATA_CHUNK, max(rate // overlays.CLUSTER, 1) * overlays.CLUSTER)
-    for piece in nbd.chunks(ranges, chunk, client.min_block, client.size):
-        failed += await nbd.fill(client, [piece], chunk=chunk)
-        done += piece.length
-        await asyncio.sleep(begun + done / rate - time.monotonic())
-    return failed
 
 
 def _full(station: Station, disk: DiskRecord) -> UnfinishedError:

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from qemu_esd.errors import QemuError
 from qemu_esd.qmp.session import Session
 
-# Many requests in flight are what makes the background move fast over a link with latency (measured: 64 MiB).
-MIRROR_BUFFER = 64 << 20
-# The least that the job reads at once.
-MIRROR_CHUNK = 1 << 20
 # One write, and a flush of a disk that may be busy.
 HEADER_SECONDS = 60.0
 
@@ -43,8 +39,11 @@ async def running(session: Session) -> dict[str, Job]:
     }
 
 
-async def start_mirror(session: Session, id: str, device: str, target: str, speed: int) -> None:
+async def start_mirror(session: Session, id: str, device: str, target: str, speed: int, in_flight: int) -> None:
     """Read everything of `device` towards the sink `target` (speed in bytes/s, 0 = no limit).
+
+    `in_flight` is how many bytes it may have asked for at once, in requests of up to 1 MiB (a 16th, if that is more):
+    so much passes before another limit holds.
 
     The job stays after its end (auto-dismiss off), so that its result can always be asked for.
     """
@@ -55,8 +54,7 @@ async def start_mirror(session: Session, id: str, device: str, target: str, spee
         target=target,
         sync="full",
         speed=speed,
-        # What is in flight passes before the limit holds: no more of it than a second's worth.
-        buf_size=min(MIRROR_BUFFER, max(speed, MIRROR_CHUNK)) if speed else MIRROR_BUFFER,
+        buf_size=in_flight,
         # Never write-blocking: cancelling such a job while the guest writes kills 7.2 (measured: signal 11 or 6).
         copy_mode="background",
         # A job that ends while QEMU stops the guest for the same error can leave its filter behind, for good (7.2).
@@ -81,6 +79,21 @@ async def write_backing(session: Session, id: str, node: str, backing: str, path
         raise QemuError("block-stream", job.error, host=session.host)
 
 
+async def set_speed(session: Session, id: str, speed: int) -> None:
+    """Another limit for a job (bytes/s, 0 = none). One that has ended, or never was, has none."""
+    try:
+        await session.execute("block-job-set-speed", device=id, speed=speed)
+    except QemuError as error:
+        if not _has_ended(error):
+            raise
+
+
+async def speed(session: Session, id: str) -> int | None:
+    """The limit of a job (bytes/s); None: it has none, or there is no such job."""
+    rows = await session.execute("query-block-jobs")
+    return next((int(row["speed"]) or None for row in rows if row["device"] == id), None)
+
+
 async def has_stopped(session: Session, id: str) -> bool:
     """Whether the job stands still at something that it could not read."""
     rows = await session.execute("query-block-jobs")
@@ -92,8 +105,12 @@ async def cancel(session: Session, id: str) -> None:
     try:
         await session.execute("block-job-cancel", device=id, force=True)
     except QemuError as error:
-        if "not found" not in error.reason and "cannot accept" not in error.reason:
+        if not _has_ended(error):
             raise
+
+
+def _has_ended(error: QemuError) -> bool:
+    return "not found" in error.reason or "cannot accept" in error.reason
 
 
 async def dismiss(session: Session, id: str) -> None:

@@ -6,6 +6,8 @@ second, and by QEMU's histogram of the latencies of its device:
 before       on the source, before anything is moved
 moving       from the command until settled, with no limit
 limited      the same with --bandwidth LIMIT
+auto         the same with --bandwidth auto
+held         moved with on-demand, and no job at all: what reads of absent data cost by nature, the least there is
 after        settled
 
 iops      operations per second
@@ -29,6 +31,7 @@ from typing import Any
 
 from qemu_esd import api
 from qemu_esd.errors import EsdError
+from qemu_esd.model.pace import AUTO, Bandwidth
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import Request
 from qemu_esd.qmp.session import Session
@@ -42,7 +45,7 @@ from tests.integration.support.guest import MEMORY, Guest
 
 NAME = "bench"
 LOAD = "esd.mode=verify esd.rate=0 esd.area=64M"
-BEFORE, MOVING, LIMITED, AFTER = "before", "moving", "limited", "after"
+BEFORE, MOVING, LIMITED, PACED, HELD, AFTER = "before", "moving", "limited", "auto", "held", "after"
 # Lines of the guest before the move and after it.
 BEATS, QUICK_BEATS = 8, 3
 AROUND_SECONDS = 120.0
@@ -50,6 +53,7 @@ LIMIT = 32 * MIB
 FULL, QUICK = (Row(GIB, GIB),), (Row(128 * MIB, 128 * MIB),)
 # From 10 µs to about a minute.
 BINS = tuple(round(10_000 * 1.2**number) for number in range(86))
+WAYS: dict[str, Bandwidth] = {MOVING: None, LIMITED: LIMIT, PACED: AUTO, HELD: None}
 # Seconds since the command, operations per second, longest I/O (ms).
 Point = tuple[float, float, float]
 
@@ -70,7 +74,7 @@ async def run(settings: Settings) -> Results:
     async with open_stand(settings.rate) as stand:
         for number in range(settings.runs):
             for row in _rows(settings):
-                for way in (MOVING, LIMITED) if number % 2 == 0 else (LIMITED, MOVING):
+                for way in WAYS if number % 2 == 0 else reversed(WAYS):
                     samples += await _samples(stand, row, way, number, settings, series)
         facts |= {"accel": stand.accel(), "guest_memory_mib": MEMORY >> 20, "load": LOAD, "limit": LIMIT, "tls": True}
     facts |= {"runs": settings.runs, "bound_s": settings.bound, "link_rate": settings.rate, "series": series}
@@ -91,8 +95,8 @@ async def _samples(
     try:
         async with asyncio.timeout(settings.bound + AROUND_SECONDS):
             async for name, phase, took in _phases(stand, row, way, beats):
-                # Before and after are the same in both ways: once per run is enough.
-                if way == MOVING or name == LIMITED:
+                # Before and after are the same in all ways: once per run is enough.
+                if way == MOVING or name == way:
                     found.append(Sample(row.name, name, number, _figures(phase, took)))
                 series.setdefault(f"{row.name}, {way}, run {number + 1}", []).extend(phase.points)
     except (EsdError, AssertionError, TimeoutError) as error:
@@ -115,7 +119,11 @@ async def _phases(stand: Stand, row: Row, way: str, beats: int) -> AsyncIterator
         started = time.time()
         yield BEFORE, await _phase(witness, 0, started, witness.monitors[here], drive), 0.0
         first = len(witness.beats) - 1
-        await _move(guest, stand, witness, drive, LIMIT if way == LIMITED else None)
+        await _move(stand, witness, drive, way)
+        if way == HELD:
+            await witness.hear(there, beats)
+            yield way, await _phase(witness, first, started, witness.monitors[there], drive), 0.0
+            return
         took = time.time() - started
         yield way, await _phase(witness, first, started, witness.monitors[there], drive), took
         last = len(witness.beats) - 1
@@ -124,8 +132,9 @@ async def _phases(stand: Stand, row: Row, way: str, beats: int) -> AsyncIterator
         yield AFTER, await _phase(witness, last, started, witness.monitors[there], drive), 0.0
 
 
-async def _move(guest: Guest, stand: Stand, witness: Witness, drive: FrontDrive, limit: int | None) -> None:
-    request = Request(NAME, stand.b.name, Handler.BACKGROUND, source=stand.a.name, bandwidth=limit)
+async def _move(stand: Stand, witness: Witness, drive: FrontDrive, way: str) -> None:
+    handler = Handler.ON_DEMAND if way == HELD else Handler.BACKGROUND
+    request = Request(NAME, stand.b.name, handler, source=stand.a.name, bandwidth=WAYS[way])
     moving = asyncio.ensure_future(api.migrate(request, lambda _: None))
     try:
         await witness.until(lambda: ("RESUME", stand.b.name) in witness.events)
@@ -198,8 +207,9 @@ def _say(sample: Sample) -> None:
 
 BENCH = Bench(
     "degradation",
-    "what the guest notices while its disk is moved in the background, with and without a limit; against before",
-    (BEFORE, MOVING, LIMITED, AFTER),
+    "what the guest notices while its disk is moved in the background: without a limit, with one, with one that adapts "
+    "to it, and with no move at all; against before",
+    (BEFORE, *WAYS, AFTER),
     (
         Measure("iops", "operations of the guest", Unit.PER_SECOND, drawn="Operations of the guest per second"),
         Measure("p99", "99 of 100 took at most", Unit.MILLIS, drawn="Milliseconds within which 99 of 100 were done"),

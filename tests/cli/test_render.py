@@ -109,6 +109,11 @@ def test_a_status_while_data_moves() -> None:
     assert drawn(render_status.guest_picture(moving)) == (
         "vm  b  settling, from a, link up\n  moving vda: 25 %, 32.0 MiB of 128.0 MiB, 8.0 MiB/s, 12.0 s left"
     )
+    assert moving.job is not None
+    limited = replace(moving, job=replace(moving.job, limit=8 * MIB), bandwidth=8 * MIB)
+    assert drawn(render_status.guest_picture(limited)).endswith("12.0 s left (limit 8.0 MiB/s)")
+    adapted = render_status.guest_picture(replace(limited, bandwidth="auto"))
+    assert " ".join(drawn(adapted).split()).endswith("12.0 s left (limit 8.0 MiB/s now, for the guest to bear it)")
 
 
 def test_a_status_of_what_is_not_known() -> None:
@@ -141,6 +146,12 @@ def test_a_status_says_what_has_stopped_the_guest() -> None:
     failed = replace(full, upstream=("a",), io_errors={"vda": "failed"})
     words = "  vda has stopped it: a read or write of its image on b, or of what is still on a has failed\n"
     assert words in drawn(render_status.guest_picture(failed))
+
+
+def test_a_plan_whose_move_adapts_to_the_guest() -> None:
+    told = drawn(render_plan.plan_picture(replace(plan(), bandwidth="auto"), []))
+    assert "as fast as the guest bears in the background" in " ".join(told.split())
+    assert render_plan.plan_json(replace(plan(), bandwidth="auto"), ())["bandwidth"] == "auto"
 
 
 def test_a_plan() -> None:

@@ -33,6 +33,7 @@ MIGRATE = ("migrate", "vm1", "hostB", "--policy", "redirect")
         ((*MIGRATE, "--transport", "ssh", "--plaintext"), "contradict"),
         ((*MIGRATE, "--transport", "tls", "--plaintext"), "contradict"),
         ((*MIGRATE, "--bandwidth", "fast"), "not a size"),
+        ((*MIGRATE, "--bandwidth", "automatic"), "not a size"),
         ((*MIGRATE, "--bandwidth", "0"), "more than zero"),
         ((*MIGRATE, "--downtime", "0"), "one millisecond"),
         ((*MIGRATE, "--ports", "99999"), "range of ports"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from qemu_esd.journal import codec
 from qemu_esd.model import resource
 from qemu_esd.model.disk import Endpoint, Layer, TlsTcp, UnixPath
+from qemu_esd.model.pace import Bandwidth
 from qemu_esd.model.record import Entered, Entry, GuestRecord, Held, LinkRecord, Measured, Released, State
 from qemu_esd.model.resource import File, Resource
 from qemu_esd.model.vm import QemuProcess
@@ -113,3 +114,16 @@ def test_what_a_line_looks_like() -> None:
     assert json.loads(codec.dump(UnixPath("/x"), Endpoint)) == {"kind": "UnixPath", "path": "/x"}
     tls = {"kind": "TlsTcp", "address": "192.0.2.1", "port": 1, "key_dir": "/k"}
     assert json.loads(codec.dump(TlsTcp("192.0.2.1", 1, "/k"), Endpoint)) == tls
+
+
+@pytest.mark.parametrize("bandwidth", [None, 1 << 20, "auto"])
+def test_a_bandwidth_comes_back(bandwidth: Bandwidth) -> None:
+    record = GuestRecord("vm", "0", 1, (), bandwidth=bandwidth)
+    assert codec.load(codec.dump(record), GuestRecord) == record
+
+
+@pytest.mark.parametrize("text", ['"fast"', "1.5", "true", "[]"])
+def test_what_is_no_bandwidth_is_refused(text: str) -> None:
+    whole = codec.dump(GuestRecord("vm", "0", 1, ())).replace('"bandwidth": null', f'"bandwidth": {text}')
+    with pytest.raises(codec.RecordError):
+        codec.load(whole, GuestRecord)

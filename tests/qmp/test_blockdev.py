@@ -150,7 +150,7 @@ async def test_there_is_one_server_and_it_may_be_stopped_twice(folder: Path) -> 
 
 async def test_a_mirror_is_ready_cancelled_and_dismissed(folder: Path) -> None:
     async with machine(folder, null("disk"), null("sink")) as session:
-        await jobs.start_mirror(session, "move", "disk", "sink", 0)
+        await jobs.start_mirror(session, "move", "disk", "sink", 0, MIB)
         ready = await jobs.wait_status(session, "move", READY, 20)
         assert (ready.type, ready.status, ready.error) == ("mirror", "ready", None)
         assert ready.done == ready.total
@@ -165,7 +165,7 @@ async def test_a_mirror_is_ready_cancelled_and_dismissed(folder: Path) -> None:
 
 async def test_a_job_that_has_ended_or_never_was_counts_as_cancelled(folder: Path) -> None:
     async with machine(folder, null("disk"), null("sink")) as session:
-        await jobs.start_mirror(session, "move", "disk", "sink", 0)
+        await jobs.start_mirror(session, "move", "disk", "sink", 0, MIB)
         for _ in range(2):
             await jobs.cancel(session, "move")
             await jobs.wait_status(session, "move", CONCLUDED, 20)
@@ -176,7 +176,7 @@ async def test_a_job_that_has_ended_or_never_was_counts_as_cancelled(folder: Pat
 async def test_a_job_that_meets_an_error_stands_still_until_it_is_ended(folder: Path) -> None:
     async with machine(folder, failing(folder, "disk"), null("sink")) as session:
         assert not await jobs.has_stopped(session, "move")
-        await jobs.start_mirror(session, "move", "disk", "sink", 0)
+        await jobs.start_mirror(session, "move", "disk", "sink", 0, MIB)
         await jobs.wait_status(session, "move", frozenset({"paused"}), 20)
         assert await jobs.has_stopped(session, "move")
         await jobs.cancel(session, "move")
@@ -188,7 +188,7 @@ async def test_a_job_that_meets_an_error_stands_still_until_it_is_ended(folder: 
 
 async def test_a_state_that_does_not_come_is_not_waited_for(folder: Path) -> None:
     async with machine(folder, null("disk"), null("sink")) as session:
-        await jobs.start_mirror(session, "move", "disk", "sink", 0)
+        await jobs.start_mirror(session, "move", "disk", "sink", 0, MIB)
         await jobs.wait_status(session, "move", READY, 20)
         with pytest.raises(TimedOutError, match=r"the job move getting concluded did not happen within 0\.1 s"):
             await jobs.wait_status(session, "move", CONCLUDED, 0.1)
