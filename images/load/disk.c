@@ -141,11 +141,24 @@ static void take_pattern(struct disk *d)
             d->pattern = options.patterns[i];
 }
 
+static void lay_out_hot(struct disk *d)
+{
+    d->hot[0].length = d->nhot = (d->size + d->block - 1) / d->block;
+    if (options.nhot)
+        d->nhot = 0;
+    for (int i = 0; i < options.nhot; i++) {
+        const struct range *r = &options.hot[i];
+        if (r->start % d->block || r->length % d->block || r->start > d->size || r->length > d->size - r->start)
+            fatal("no-such-hot-part-on-", d->name);
+        d->hot[i] = (struct range){r->start / d->block, r->length / d->block};
+        d->nhot += d->hot[i].length;
+    }
+}
+
 static void lay_out_area(struct disk *d)
 {
-    uint64_t whole = d->size / d->block;
+    uint64_t whole = options.nhot ? d->nhot : d->size / d->block;
 
-    d->blocks = (d->size + d->block - 1) / d->block;
     d->places = options.area / d->block < whole ? options.area / d->block : whole;
     d->stride = options.spread && d->places ? whole / d->places : 1;
     d->states = calloc(d->places + 1, sizeof *d->states);
@@ -181,6 +194,7 @@ static void add_disk(const char *name)
         return;
     d->block = options.block > d->logical ? options.block : d->logical;
     take_pattern(d);
+    lay_out_hot(d);
     lay_out_area(d);
     ndisks++;
 }
@@ -225,17 +239,43 @@ void disks_find(void)
         fatal("no-disk-", missing_disk());
 }
 
+/* The block with this number among those that the load goes to. */
+uint64_t hot_block(const struct disk *d, uint64_t number)
+{
+    const struct range *r = d->hot;
+
+    for (; number >= r->length; r++)
+        number -= r->length;
+    return r->start + number;
+}
+
+/* The other way round; beyond all numbers for a block that is none of them. */
+static uint64_t hot_number(const struct disk *d, uint64_t block)
+{
+    uint64_t before = 0;
+
+    for (const struct range *r = d->hot; r < d->hot + MAX_HOT; before += r++->length)
+        if (block - r->start < r->length)
+            return before + block - r->start;
+    return UINT64_MAX;
+}
+
 /* Which of the `stride` blocks of its run a place is: scattered, so that no alignment of the image is favoured. */
-uint64_t place_block(const struct disk *d, uint64_t place)
+static uint64_t place_number(const struct disk *d, uint64_t place)
 {
     return place * d->stride + (place * 0x9e3779b97f4a7c15ull >> 32) % d->stride;
 }
 
+uint64_t place_block(const struct disk *d, uint64_t place)
+{
+    return hot_block(d, place_number(d, place));
+}
+
 static state_t *place_state(const struct disk *d, uint64_t block)
 {
-    uint64_t place = block / d->stride;
+    uint64_t number = hot_number(d, block), place = number / d->stride;
 
-    return place < d->places && place_block(d, place) == block ? &d->states[place] : NULL;
+    return place < d->places && place_number(d, place) == number ? &d->states[place] : NULL;
 }
 
 static bool newer(state_t a, state_t b)
@@ -273,6 +313,6 @@ void sectors_written(struct disk *d, uint64_t sector, uint64_t count, state_t st
         return;
     }
     if (!*place)
-        d->order[d->written++] = (uint32_t)(block / d->stride);
+        d->order[d->written++] = (uint32_t)(place - d->states);
     *place = state;
 }

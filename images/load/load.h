@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SECTOR = 512, MIB = 1 << 20, MAX_DISKS = 32, MAX_IO = MIB, NAME = 32, COMMAND = 256 };
+enum { SECTOR = 512, MIB = 1 << 20, MAX_DISKS = 32, MAX_IO = MIB, MAX_HOT = 16, NAME = 32, COMMAND = 256 };
 
 /* What the host put on a disk beforehand; images/pattern.py is the other half. Data where
  * (byte / MiB) % period < data, zeroes elsewhere. */
@@ -24,6 +24,11 @@ struct pattern {
     char disk[NAME];
     char fill[NAME];
     uint64_t seed, period, data;
+};
+
+/* `length` from `start` on: bytes in the options, blocks in a disk. */
+struct range {
+    uint64_t start, length;
 };
 
 struct options {
@@ -34,7 +39,8 @@ struct options {
     uint64_t writes, rereads; /* per cent of the operations; the rest reads anywhere */
     uint64_t dirty_mib, dirty_rate;
     uint64_t generation;
-    int npatterns;
+    int npatterns, nhot;
+    struct range hot[MAX_HOT];
     struct pattern patterns[MAX_DISKS];
     char mode[NAME];
 };
@@ -50,7 +56,8 @@ struct extra {
     state_t state;
 };
 
-/* The working area is `places` blocks, one in each run of `stride` blocks. */
+/* The load goes to the blocks of `hot`, numbered through, `nhot` of them: to all of the disk where no others are named.
+ * The working area is `places` of these blocks, one in each run of `stride` blocks. */
 struct disk {
     char name[NAME];
     int fd;
@@ -58,7 +65,8 @@ struct disk {
     uint64_t size;
     unsigned logical, physical;
     size_t block;
-    uint64_t blocks; /* of the whole disk, the last may be short */
+    struct range hot[MAX_HOT];
+    uint64_t nhot; /* the last may be short where that is the whole disk */
     struct pattern pattern;
     uint64_t places, stride;
     state_t *states;       /* per place */
@@ -98,6 +106,7 @@ uint32_t crc32_add(uint32_t crc, const uint8_t *data, size_t length);
 void disks_find(void);
 void disks_say(void);
 struct disk *disk_named(const char *name);
+uint64_t hot_block(const struct disk *d, uint64_t number);
 uint64_t place_block(const struct disk *d, uint64_t place);
 state_t sector_state(const struct disk *d, uint64_t sector);
 void sectors_written(struct disk *d, uint64_t sector, uint64_t count, state_t state);

@@ -9,6 +9,8 @@
  *   esd.block=4096       bytes per block, at least the disk's logical block
  *   esd.area=256M        bytes of each disk that are written to
  *   esd.spread=1         the area lies all over the disk; 0: it is the disk's first part
+ *   esd.hot=64M@960M     the area, and the reads anywhere, lie in this part of each disk only (LENGTH@OFFSET). May be
+ *                        several, with commas between them, in order
  *   esd.rate=0           operations per second, all disks together; 0: as many as possible
  *   esd.mix=40/30/30     per cent of writes / reads of what was written / reads anywhere on the disk
  *   esd.once=0           1: mode scan stops after one pass
@@ -141,6 +143,21 @@ static bool parse_expect(const char *text)
     return options.expect_miss || !strcmp(text, "all");
 }
 
+static bool parse_range(char *text, struct range *range)
+{
+    const char *length = strsep(&text, "@");
+
+    return text && parse_size(length, &range->length) && parse_size(text, &range->start) && range->length;
+}
+
+static bool parse_hot(char *text)
+{
+    for (char *word; (word = strsep(&text, ","));)
+        if (options.nhot == MAX_HOT || !parse_range(word, &options.hot[options.nhot++]))
+            return false;
+    return true;
+}
+
 static bool parse_option(const char *name, char *value)
 {
     if (!strcmp(name, "mode"))
@@ -155,6 +172,8 @@ static bool parse_option(const char *name, char *value)
         return parse_size(value, &options.area);
     if (!strcmp(name, "spread"))
         return parse_flag(value, &options.spread);
+    if (!strcmp(name, "hot"))
+        return parse_hot(value);
     if (!strcmp(name, "rate"))
         return parse_size(value, &options.rate);
     if (!strcmp(name, "mix"))

@@ -67,7 +67,7 @@ static void verify_step(struct disk *d)
     else if (roll < options.writes + options.rereads && d->written)
         read_block(d, place_block(d, d->order[random_below(d->written)]));
     else
-        read_block(d, random_below(d->blocks));
+        read_block(d, hot_block(d, random_below(d->nhot)));
 }
 
 /* Reads what stands at `at`, and returns where to go on. */
@@ -135,7 +135,7 @@ static void recheck_some(struct disk *d, uint64_t others)
     for (size_t i = 0; i < d->nextras; i++)
         read_block(d, d->extras[i].sector * SECTOR / d->block);
     for (uint64_t i = 0; i < others; i++)
-        read_block(d, random_below(d->blocks));
+        read_block(d, hot_block(d, random_below(d->nhot)));
 }
 
 /* Reads what was written in this run, and `others` random blocks of each disk; or all there is. */

@@ -33,6 +33,11 @@ def copy_on_read(suid: str) -> str:
     return node(suid, "cor")
 
 
+def own(suid: str) -> str:
+    """A view of the overlay that knows nothing of what is below it, while a background move lasts."""
+    return node(suid, "own")
+
+
 def remote(suid: str) -> str:
     """The NBD client that reads what is not local."""
     return node(suid, "nbd")

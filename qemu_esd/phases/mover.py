@@ -25,7 +25,7 @@ from qemu_esd.log import logger
 from qemu_esd.model.disk import link_of
 from qemu_esd.model.pace import AUTO, Bandwidth, in_flight
 from qemu_esd.model.record import DiskRecord
-from qemu_esd.phases import pace, round_trip, windows
+from qemu_esd.phases import hot, pace, round_trip, windows
 from qemu_esd.phases.station import Station
 from qemu_esd.phases.stream import unless
 from qemu_esd.qmp import blockdev, jobs
@@ -95,7 +95,8 @@ async def mirror(station: Station, disk: DiskRecord, throttle: pace.Throttle, on
     """Start the mirror, or join the one that runs, and wait until it has read everything or failed."""
     qemu, id = station.qemu, names.move_job(disk.suid)
     await start_mirror(station, disk, throttle)
-    await _first_pass(station, id, on_bytes)
+    async with hot.beside(station, disk):
+        await _first_pass(station, id, on_bytes)
     if await jobs.has_stopped(qemu, id):
         logger.warning("the background job met an error; what is missing is filled piece by piece", disk=disk.id)
     await end_mirror(qemu, disk.suid)
@@ -132,7 +133,7 @@ async def start_mirror(station: Station, disk: DiskRecord, throttle: pace.Thrott
 
 
 async def end_mirror(qemu: Session, suid: str) -> None:
-    """End the job if there is one (it has nothing to complete), and remove its sink."""
+    """End the job if there is one (it has nothing to complete), and remove what was made for it."""
     id = names.move_job(suid)
     if id in await jobs.running(qemu):
         await jobs.cancel(qemu, id)
@@ -140,6 +141,7 @@ async def end_mirror(qemu: Session, suid: str) -> None:
         await jobs.dismiss(qemu, id)
     if names.sink(suid) in await blockdev.names(qemu):
         await blockdev.delete(qemu, names.sink(suid))
+    await windows.close_sides(qemu, suid)
 
 
 async def fill(station: Station, disk: DiskRecord, throttle: pace.Throttle, on_bytes: OnBytes) -> None:

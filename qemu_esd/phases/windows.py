@@ -1,7 +1,9 @@
 """Windows into a target QEMU: local NBD exports by which maps are read and ranges are made local.
 
 They are on a unix socket in a 0700 folder, read-only, and carry questions and answers but no disk data.
-Two per disk: `map` shows the overlay with its allocation depth, `fill` goes through the copy-on-read filter.
+Two per disk: `map` shows the overlay with its allocation depth, `fill` goes through the copy-on-read filter. Two
+more while data is moved in the background: `own` shows the overlay as if there were nothing below it, and `far` what is
+below it, the source.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
 
 BUSY = "already"
+SECTOR = 512
 
 
 async def open_all(qemu: Session, socket: str, disks: Iterable[DiskRecord]) -> None:
@@ -48,6 +51,31 @@ async def serve(qemu: Session, socket: str) -> None:
             raise
 
 
+async def open_sides(qemu: Session, disk: DiskRecord) -> None:
+    """Make sure that the windows `own` and `far` of a disk are open.
+
+    A raw node of a fixed size is no filter: no question goes through it to the overlay's backing, and so to the source.
+    It takes whole sectors only.
+    """
+    suid, own, size = disk.suid, names.own(disk.suid), disk.size - disk.size % SECTOR
+    if own not in await blockdev.names(qemu):
+        view = {"driver": "raw", "node-name": own, "file": names.overlay(suid, disk.level), "size": size}
+        await blockdev.add(qemu, {**view, "read-only": True})
+    present = await exports.ids(qemu)
+    if _id(suid, "own") not in present:
+        await exports.add(qemu, _id(suid, "own"), own, f"{suid}.own", depth=True)
+    if _id(suid, "far") not in present:
+        await exports.add(qemu, _id(suid, "far"), names.remote(suid), f"{suid}.far")
+
+
+async def close_sides(qemu: Session, suid: str) -> None:
+    """Close them, so that overlay and link can be removed."""
+    for id in {_id(suid, "own"), _id(suid, "far")} & await exports.ids(qemu):
+        await exports.delete(qemu, id)
+    if names.own(suid) in await blockdev.names(qemu):
+        await blockdev.delete(qemu, names.own(suid))
+
+
 async def close_fill(qemu: Session, suid: str) -> None:
     """Close the window above the copy-on-read filter, so that the filter can be removed."""
     if _id(suid, "fill") in await exports.ids(qemu):
@@ -65,9 +93,22 @@ def _id(suid: str, role: str) -> str:
 @asynccontextmanager
 async def look(host: Host, socket: str, suid: str) -> AsyncIterator[nbd.Client]:
     """The `map` window of a device."""
+    async with _opened(host, socket, f"{suid}.map", nbd.ALLOCATION_DEPTH, nbd.BASE_ALLOCATION) as client:
+        yield client
+
+
+@asynccontextmanager
+async def sides(host: Host, socket: str, suid: str) -> AsyncIterator[tuple[nbd.Client, nbd.Client]]:
+    """The `own` and the `far` window of a device."""
+    async with _opened(host, socket, f"{suid}.own", nbd.ALLOCATION_DEPTH) as own:
+        async with _opened(host, socket, f"{suid}.far", nbd.BASE_ALLOCATION) as far:
+            yield own, far
+
+
+@asynccontextmanager
+async def _opened(host: Host, socket: str, export: str, *contexts: str) -> AsyncIterator[nbd.Client]:
     reader, writer = await open_unix(host, socket)
-    contexts = (nbd.ALLOCATION_DEPTH, nbd.BASE_ALLOCATION)
-    async with nbd.open(reader, writer, f"{suid}.map", contexts) as client:
+    async with nbd.open(reader, writer, export, contexts) as client:
         yield client
 
 
@@ -82,8 +123,7 @@ async def changes(host: Host, socket: str, suid: str) -> AsyncIterator[nbd.Clien
 @asynccontextmanager
 async def filling(host: Host, socket: str, suid: str) -> AsyncIterator[nbd.Client]:
     """The `fill` window of a device."""
-    reader, writer = await open_unix(host, socket)
-    async with nbd.open(reader, writer, f"{suid}.fill") as client:
+    async with _opened(host, socket, f"{suid}.fill") as client:
         yield client
 
 

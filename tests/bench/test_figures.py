@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from images.console import LoadLine
 from qemu_esd.errors import UsageError
 from qemu_esd.units import GIB, MIB, TIB
-from tests.bench import degradation, plot, table
+from tests.bench import degradation, hot, plot, table
 from tests.bench.bench import Bench, Measure, Unit, turns
 from tests.bench.outcome import Results, Sample, Spread, from_plain, measured, ratio, to_plain
 from tests.bench.rows import Row, parse_row
@@ -139,3 +140,13 @@ def test_a_curve_has_a_point_for_each_line_of_the_guest() -> None:
     words = {element.text for element in ElementTree.fromstring(picture).iter()}
     assert {"Operations over time", "one"} <= words
     assert picture == plot.curve(shown, "Operations over time")
+
+
+def test_reads_that_the_source_answered(tmp_path: Path) -> None:
+    """By what QEMU says of its copies on read: the guest reads 4 KiB at a time, who moves its disk reads more."""
+    log = tmp_path / "log"
+    line = "{}bdrv_co_do_copy_on_readv bs 0x55d0 offset 8192 bytes {} cluster_offset 0 cluster_bytes 16384"
+    lines = [line.format("", 4096), line.format("17@1.5:", 4096), line.format("", 65536), "warning: bytes 4096 "]
+    log.write_text("\n".join(lines))
+    assert hot.guest_reads(log) == 2
+    assert hot.per_second([0.1, 0.9, 2.5], 3.2) == [(0.0, 2.0), (1.0, 0.0), (2.0, 1.0), (3.0, 0.0)]

@@ -104,6 +104,14 @@ async def _appeared(machine: Machine, socket: str) -> str:
     return str(path)
 
 
+async def _connected(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The socket is there a moment before QEMU listens."""
+    while True:
+        with suppress(ConnectionRefusedError):
+            return await asyncio.open_unix_connection(path)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
 async def _watch_monitor(witness: Witness, machine: Machine, sockets: GuestSockets) -> None:
     path = await _appeared(machine, sockets.user)
     # Its end is a QEMU that has quit, or is not listening yet.
@@ -125,7 +133,7 @@ async def _ask_downtime(witness: Witness, session: Session, event: dict[str, Any
 
 
 async def _watch_console(witness: Witness, machine: Machine, sockets: GuestSockets) -> None:
-    reader, writer = await asyncio.open_unix_connection(await _appeared(machine, sockets.console))
+    reader, writer = await _connected(await _appeared(machine, sockets.console))
     try:
         while text := await reader.readline():
             witness.heard(machine.name, text)

@@ -13,6 +13,7 @@ import pytest
 from images.build import build
 from images.console import STATUS, LoadLine
 from images.pattern import MIB, SECTOR, Fill, expected, fill
+from qemu_esd.nbd import Range
 from tests.images.booting import WAIT, Guest, booted, raw_disk
 
 SIZE = 64 * MIB
@@ -206,6 +207,30 @@ def test_every_bus_with_small_blocks_and_dirty_memory(tmp_path: Path) -> None:
     assert [status.number(key) for key in ("err", "bad", "absent")] == [0, 0, 0]
     assert recheck.number("ok") > 3 * 256
     assert [recheck.number(key) for key in ("err", "bad", "absent")] == [0, 0, 0]
+
+
+def test_the_load_goes_where_the_disk_is_said_to_be_hot(tmp_path: Path) -> None:
+    """All around those parts can not be read, and nobody notices."""
+    hot = (Range(8 * MIB, MIB), Range(40 * MIB, 2 * MIB))
+    devices = miss_disk(tmp_path / "overlay")
+    words = ",".join(f"{part.length}@{part.offset}" for part in hot)
+    with booted(devices, f"esd.mode=idle esd.area=1M esd.hot={words}") as guest:
+        for part in hot:
+            for offset in range(part.offset, part.end, MIB):
+                assert guest.ask(f"write vda {offset} 1M").number("errno") == 0
+        some = guest.ask("recheck 500")
+        disks = guest.disks()
+    assert disks["vda"].number("area") == MIB
+    assert (some.number("ok") > 500, some.number("err"), some.number("bad")) == (True, 0, 0)
+
+
+def test_a_hot_part_that_is_not_on_the_disk_ends_the_guest(tmp_path: Path) -> None:
+    guest = Guest(build(), miss_disk(tmp_path / "overlay"), f"esd.hot=2M@{SIZE - MIB}")
+    try:
+        fatal = guest.wait("fatal")
+    finally:
+        guest.end()
+    assert fatal.values["why"] == "no-such-hot-part-on-vda"
 
 
 def miss_disk(path: Path) -> tuple[str, ...]:
