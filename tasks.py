@@ -32,8 +32,10 @@ PACKAGES = (
     *("busybox-static", "gcc", "libc6-dev"),
     # other people's NBD servers and clients, which the tests hold against ours
     *("gnutls-bin", "libnbd-bin", "nbdkit"),
-    # libvirt's driver for QEMU, without a daemon: it must not start what has moved away
-    "libvirt-daemon-driver-qemu",
+    # libvirt, without what makes it a service of this machine: the lab's hosts run their own
+    *("libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients"),
+    # what pip makes libvirt-python of
+    *("libvirt-dev", "pkg-config", "python3-dev"),
     # a disk of the tests that fails when it is told to
     "libfuse3-3",
 )

@@ -29,11 +29,14 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 @app.command()
-def up(hosts: Annotated[int, typer.Option(help="How many hosts there must be.")] = 2) -> None:
+def up(
+    hosts: Annotated[int, typer.Option(help="How many hosts there must be.")] = 2,
+    libvirt: Annotated[bool, typer.Option("--libvirt", help="Each with a libvirtd of its own.")] = False,
+) -> None:
     """Bring up hostA, hostB …; what runs already stays as it is."""
     from qemu_esd.hosts import lab
 
-    built = _run(lab.up(hosts))
+    built = _run(lab.up(hosts, libvirt=libvirt))
     if built.cleaned:
         print("removed what an earlier lab left")
     for host in built.lab.hosts:
@@ -63,9 +66,14 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
         return
     print(_STATES[now.state])
     for host in now.hosts:
-        print(f"{host.name}  {host.address}  {host.state:6}  /srv is {host.srv}")
+        print(f"{host.name}  {host.address}  {host.state:6}{_libvirt_word(host)}  /srv is {host.srv}")
     for link in now.links:
         print(_link_line(link))
+
+
+def _libvirt_word(host: lab.HostStatus) -> str:
+    """Nothing where the lab has no libvirt."""
+    return "" if host.libvirt is None else f"  libvirt: {'yes' if host.libvirt else 'no '}"
 
 
 _STATES = {

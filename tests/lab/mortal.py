@@ -1,6 +1,6 @@
 """Run `lab.up(N)` or `lab.down()` and kill ourselves, as `kill -9` does, at a given place.
 
-    mortal.py up|down HOSTS PLACE
+    mortal.py up|up-libvirt|down HOSTS PLACE
 
 PLACE: `never` (then we print how many steps there are), the number of a step, or FUNCTION:N, the N-th time that
 a function of the lab is entered. A step is a call or a return, of Python or of C, in a function of the lab:
@@ -40,7 +40,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     threading.setprofile(watch)
-    asyncio.run(lab.up(hosts) if action == "up" else lab.down())
+    asyncio.run(lab.down() if action == "down" else lab.up(hosts, libvirt=action == "up-libvirt"))
     print(passed["step"])
 
 

@@ -4,11 +4,13 @@
     host = lab.find("hostA")           one file read
     async with lab.connect(host) as h: a Host; or open_target(name, host.ssh_target(), lab.open_socket(host))
     await lab.set_link(replace(await lab.link_between("hostA", "hostB"), up=False))
+    built = await lab.up(2, libvirt=True)            with a libvirtd of its own on each
     lab.status()
     await lab.down()                   leaves nothing
 
 Where to read what: init.py (what a host sees), net.py (how hosts are connected), state.py (folders, lab.json,
-lock), process.py and build.py (why a kill at any moment is harmless), teardown.py (what is removed, and when).
+lock), process.py and build.py (why a kill at any moment is harmless), teardown.py (what is removed, and when),
+libvirt.py (what a libvirtd is told).
 Nothing is ever added to the machine's own network or mount namespace.
 
 A host is as real as namespaces make it: it shares the machine's kernel, clock, devices and programs. Outside

@@ -14,12 +14,13 @@ import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from qemu_esd.errors import UsageError
-from qemu_esd.hosts.lab import files, net
-from qemu_esd.hosts.lab.connect import wait_for_sshd
-from qemu_esd.hosts.lab.needs import require_programs, require_root, sshd_path
+from qemu_esd.errors import RefusedError, UsageError
+from qemu_esd.hosts.lab import files, libvirt, net
+from qemu_esd.hosts.lab.connect import libvirt_answers, ssh_answers, wait_for
+from qemu_esd.hosts.lab.needs import path_of, require_programs, require_root
 from qemu_esd.hosts.lab.process import Candidate, Process, kill, start_candidate
 from qemu_esd.hosts.lab.state import (
     MAX_HOSTS,
@@ -45,38 +46,54 @@ class Built:
     cleaned: bool
 
 
-async def up(hosts: int = 2) -> Built:
+async def up(hosts: int = 2, *, libvirt: bool = False) -> Built:
     """See to it that hosts 1 to `hosts` run, besides any others that the lab has already.
 
-    Raises UsageError for a silly number, RefusedError without the rights or a program that it takes,
-    TimedOutError for a host that runs and does not answer.
+    With `libvirt` each has a libvirtd; a lab that was made with it keeps it, also for further hosts.
+    Raises UsageError for a silly number, RefusedError without the rights or a program that it takes, or where hosts are
+    there without libvirt; TimedOutError for a host that runs and does not answer.
     """
-    return await asyncio.to_thread(_up, hosts)
+    return await asyncio.to_thread(_up, hosts, libvirt)
 
 
-def _up(count: int) -> Built:
+def _up(count: int, with_libvirt: bool) -> Built:
     if not 1 <= count <= MAX_HOSTS:
         raise UsageError(f"a lab has 1 to {MAX_HOSTS} hosts, not {count}")
     require_root()
-    require_programs()
     root = lab_root()
+    require_programs(libvirt=with_libvirt or _has_libvirt(root))
     with locked(root) as lock:
-        before, cleaned = _open_lab(root)
+        before, cleaned = _open_lab(root, with_libvirt)
         lab = _complete(before, count, lock)
     ran = {host.number for host in before.hosts if host in lab.hosts}
     return Built(lab, tuple(host for host in lab.hosts if host.number not in ran), cleaned)
 
 
-def _open_lab(root: Path) -> tuple[Lab, bool]:
+def _has_libvirt(root: Path) -> bool:
+    lab = load(root)
+    return lab is not None and lab.libvirt
+
+
+def _open_lab(root: Path, with_libvirt: bool) -> tuple[Lab, bool]:
     """The lab that is there; else an empty one, after removing what a crash or another boot left."""
     lab = load(root)
     if lab is not None and lab.boot == boot_id():
-        return lab, False
+        return _as_asked(lab, with_libvirt), False
     cleaned = sweep(root, lab.data if lab else lab_data(root))
     # Written before the first thing that it describes is made, so that a kill leaves nothing unaccounted for.
-    lab = Lab(root, lab_data(root), boot_id())
+    lab = Lab(root, lab_data(root), boot_id(), with_libvirt)
     save(lab)
     return lab, cleaned
+
+
+def _as_asked(lab: Lab, with_libvirt: bool) -> Lab:
+    """Hosts that are there stay what they are. Raises RefusedError if they would have to become others."""
+    if not lab.hosts:
+        # Of an `up` that was killed.
+        return replace(lab, libvirt=with_libvirt)
+    if with_libvirt and not lab.libvirt:
+        raise RefusedError("the hosts of this lab have no libvirt", hint="qemu-esd lab down, then up --libvirt")
+    return lab
 
 
 def _complete(lab: Lab, count: int, lock: int) -> Lab:
@@ -145,9 +162,10 @@ def _start_host(lab: Lab, host: LabHost, lock: int) -> Candidate:
     facts = {
         "hostname": host.name,
         "data": str(host.data),
-        "etc": files.etc_files(host, lab.hosts),
+        "disks": files.disk_folders(lab),
+        "etc": files.etc_files(host, lab),
         "hidden": _hidden(lab),
-        "sshd": [sshd_path(), "-D", "-e"],
+        "programs": [[path_of("sshd"), "-D", "-e"], *([[path_of("libvirtd")]] if lab.libvirt else [])],
     }
     return start_candidate("host", lab.root, host.name, facts, host.folder / "log", lock)
 
@@ -160,7 +178,9 @@ def _hidden(lab: Lab) -> list[str]:
 
 def _write_files(lab: Lab, missing: Sequence[LabHost]) -> None:
     for host in missing:
-        files.make_folders(host)
+        files.make_folders(host, lab)
+        if lab.libvirt:
+            libvirt.write_settings(host)
     files.write_keys(lab.root, lab.hosts)
     files.write_known_hosts(lab.root, lab.hosts)
     for host in missing:
@@ -186,8 +206,11 @@ def _connect_all(lab: Lab, fresh: set[int], new_switch: bool) -> None:
 
 
 def _wait_for_all(lab: Lab) -> None:
+    switch = _switch(lab)
     for host in lab.hosts:
-        wait_for_sshd(_switch(lab), host)
+        wait_for("sshd", host, partial(ssh_answers, switch, host))
+        if lab.libvirt:
+            wait_for("libvirtd", host, partial(libvirt_answers, host))
 
 
 def _switch(lab: Lab) -> Process:

@@ -1,15 +1,17 @@
-"""From this machine to the sshd of a lab host: through the switch's namespace, while we stay in our own."""
+"""From this machine to the daemons of a lab host: through the namespaces of the lab, while we stay in our own."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qemu_esd.errors import HostError, TimedOutError
+from qemu_esd.hosts.lab.net import run_inside
 from qemu_esd.hosts.lab.process import START_SECONDS, Process, readable
 from qemu_esd.hosts.lab.state import SSH_PORT, LabHost, load
 from qemu_esd.hosts.netns import connect_in
@@ -41,7 +43,7 @@ async def connect(host: LabHost) -> AsyncIterator[SshHost]:
         yield opened
 
 
-def answers(switch: Process, host: LabHost, seconds: float) -> bool:
+def ssh_answers(switch: Process, host: LabHost, seconds: float) -> bool:
     """Whether the host's sshd says within `seconds` that it is one."""
     try:
         with _connect(switch, host, seconds) as sock:
@@ -50,18 +52,26 @@ def answers(switch: Process, host: LabHost, seconds: float) -> bool:
         return False
 
 
-def wait_for_sshd(switch: Process, host: LabHost) -> None:
-    """Return when the host's sshd answers. Raises TimedOutError."""
+def libvirt_answers(host: LabHost, seconds: float) -> bool:
+    """Whether the host's libvirtd speaks within `seconds`, with its driver for QEMU at work."""
+    if host.init is None or not Path(f"/proc/{host.init.pid}/root/run/libvirt/libvirt-sock").exists():
+        return False
+    words = ("timeout", f"{seconds:g}", "virsh", "--quiet", "--connect", "qemu:///system", "uri")
+    return run_inside(host.init, words, spaces=("net", "mnt")).returncode == 0
+
+
+def wait_for(daemon: str, host: LabHost, answers: Callable[[float], bool]) -> None:
+    """Return when `answers`, which is given seconds, tells that the host's `daemon` does. Raises TimedOutError."""
     deadline = time.monotonic() + START_SECONDS
-    while not answers(switch, host, max(0.1, deadline - time.monotonic())):
+    while not answers(max(0.1, deadline - time.monotonic())):
         if time.monotonic() > deadline or not host.running:
             raise TimedOutError(
-                "an answer of its sshd",
+                f"an answer of its {daemon}",
                 START_SECONDS,
                 host=host.name,
                 hint=f"read {host.folder}/log, or: qemu-esd lab down",
             )
-        # Refused at once: sshd has been started and does not listen yet.
+        # Refused at once: it has been started and does not listen yet.
         time.sleep(_RETRY_SECONDS)
 
 

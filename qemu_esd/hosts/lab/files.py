@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from qemu_esd.hosts.lab import libvirt
 from qemu_esd.hosts.lab.init import DISK_FOLDERS
 from qemu_esd.hosts.lab.net import SWITCH_ADDRESS
-from qemu_esd.hosts.lab.state import LabHost, write_file
+from qemu_esd.hosts.lab.state import Lab, LabHost, write_file
 
 _HOME = DISK_FOLDERS["home"]
-_DISK_MODES = {"tmp": 0o1777, "var-tmp": 0o1777, "srv": 0o755, "state": 0o700, "home": 0o700}
+_DISK_MODES = {"tmp": 0o1777, "var-tmp": 0o1777, "state": 0o700, "home": 0o700}
 # Everything is said, nothing included: the machine's own sshd configuration must not matter.
 _SSHD_CONFIG = """\
 ListenAddress 0.0.0.0:22
@@ -34,18 +35,26 @@ Subsystem sftp internal-sftp
 EtcFiles = dict[str, tuple[int, str]]
 
 
-def etc_files(host: LabHost, hosts: Sequence[LabHost]) -> EtcFiles:
+def disk_folders(lab: Lab) -> Mapping[str, str]:
+    """Folder of each host below its data folder on the machine → where the host sees it."""
+    return DISK_FOLDERS | libvirt.FOLDERS if lab.libvirt else DISK_FOLDERS
+
+
+def etc_files(host: LabHost, lab: Lab) -> EtcFiles:
     """Path below /etc → (mode, content)."""
+    users = [f"root:x:0:0:root:{_HOME}:/bin/bash", *([libvirt.PASSWD] if lab.libvirt else [])]
+    groups = [libvirt.GROUP] if lab.libvirt else []
     return {
         "hostname": (0o644, host.name + "\n"),
         "machine-id": (0o444, host.machine_id + "\n"),
-        "passwd": (0o644, _with_root(Path("/etc/passwd"), f"root:x:0:0:root:{_HOME}:/bin/bash")),
+        "passwd": (0o644, _with_lines(Path("/etc/passwd"), users)),
+        "group": (0o644, _with_lines(Path("/etc/group"), groups)),
         # "*": no password, but not locked; without PAM sshd turns a locked account away.
-        "shadow": (0o600, _with_root(Path("/etc/shadow"), "root:*:19000:0:99999:7:::")),
+        "shadow": (0o600, _with_lines(Path("/etc/shadow"), ["root:*:19000:0:99999:7:::"])),
         "ssh/sshd_config": (0o600, _SSHD_CONFIG),
         "ssh/ssh_host_ed25519_key": (0o600, _host_key(host).read_text()),
         "ssh/ssh_host_ed25519_key.pub": (0o644, _public(_host_key(host))),
-        **shared_etc_files(hosts),
+        **shared_etc_files(lab.hosts),
     }
 
 
@@ -54,14 +63,14 @@ def shared_etc_files(hosts: Sequence[LabHost]) -> EtcFiles:
     return {"hosts": (0o644, _hosts_file(hosts)), "ssh/ssh_known_hosts": (0o644, _known_hosts(hosts))}
 
 
-def make_folders(host: LabHost) -> None:
+def make_folders(host: LabHost, lab: Lab) -> None:
     """The host's folders on the machine; those that are there stay as they are."""
     host.folder.mkdir(mode=0o700, exist_ok=True)
     host.data.mkdir(mode=0o700, exist_ok=True)
-    for name, mode in _DISK_MODES.items():
+    for name in disk_folders(lab):
         folder = host.data / name
         folder.mkdir(exist_ok=True)
-        folder.chmod(mode)
+        folder.chmod(_DISK_MODES.get(name, 0o755))
 
 
 def write_keys(root: Path, hosts: Iterable[LabHost]) -> None:
@@ -94,9 +103,11 @@ def tell_of_others(host: LabHost, hosts: Sequence[LabHost]) -> None:
         write_file(Path(f"/proc/{host.init.pid}/root/etc", name), content, mode)
 
 
-def _with_root(machine_file: Path, line: str) -> str:
-    others = [each for each in machine_file.read_text().splitlines() if not each.startswith("root:")]
-    return "\n".join([line, *others]) + "\n"
+def _with_lines(machine_file: Path, lines: Sequence[str]) -> str:
+    """The machine's file, in which each of `lines` stands first, instead of one that begins with the same name."""
+    names = {line.split(":")[0] for line in lines}
+    others = [each for each in machine_file.read_text().splitlines() if each.split(":")[0] not in names]
+    return "\n".join([*lines, *others]) + "\n"
 
 
 def _hosts_file(hosts: Sequence[LabHost]) -> str:

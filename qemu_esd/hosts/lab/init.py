@@ -14,6 +14,7 @@ A lab host sees the machine's tree with these differences, all of them mounts in
     /var/lib                                       the machine's, without whatever begins with qemu-esd
     /tmp, /var/tmp, /srv, /var/lib/qemu-esd        folders of this host on the machine's disk
     /var/lib/qemu-esd-home                         root's home, likewise
+    /etc/libvirt, /var/lib/libvirt, /var/cache     likewise, where the lab has libvirt
     the lab's own folders and every ~/.ssh         empty
 """
 
@@ -35,7 +36,7 @@ _HOST_NAMESPACES = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWIPC | _CLONE_NEWPID 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 
-# Folder of the host below its data folder on the machine → where the host sees it.
+# Folder of every host below its data folder on the machine → where the host sees it.
 DISK_FOLDERS = {
     "tmp": "/tmp",
     "var-tmp": "/var/tmp",
@@ -53,15 +54,17 @@ class Facts(TypedDict):
     """What we are told on stdin. All but `lock` is for hosts only.
 
     `lock`: a descriptor to keep open until the commit. `etc`: path below /etc → (mode, content).
-    `data`: the host's data folder on the machine. `hidden`: folders to cover. `sshd`: its argv.
+    `data`: the host's data folder on the machine. `disks`: name of a folder in it → where the host sees that.
+    `hidden`: folders to cover. `programs`: the argv of each daemon.
     """
 
     lock: int
     hostname: str
     etc: dict[str, tuple[int, str]]
     data: str
+    disks: dict[str, str]
     hidden: list[str]
-    sshd: list[str]
+    programs: list[list[str]]
 
 
 def main() -> None:
@@ -94,10 +97,10 @@ def _become_host(facts: Facts) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     socket.sethostname(facts["hostname"])
     _arrange_mounts(facts)
-    sshd = _start_sshd(facts["sshd"])
+    running = {_start(argv): argv for argv in facts["programs"]}
     _tell(ready=1)
     _await_commit(facts["lock"])
-    _supervise(facts["sshd"], sshd)
+    _supervise(running)
 
 
 def _fork() -> None:
@@ -114,7 +117,7 @@ def _fork() -> None:
 def _arrange_mounts(facts: Facts) -> None:
     os.umask(0o022)
     # Opened before anything hides them: the data folder may well lie below /tmp or /run.
-    disks = {target: os.open(Path(facts["data"], name), os.O_PATH) for name, target in DISK_FOLDERS.items()}
+    disks = {target: os.open(Path(facts["data"], name), os.O_PATH) for name, target in facts["disks"].items()}
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     _mount_memory()
@@ -226,7 +229,7 @@ def _await_commit(lock: int) -> None:
 # ---- PID 1
 
 
-def _start_sshd(argv: list[str]) -> int:
+def _start(argv: list[str]) -> int:
     return os.posix_spawn(
         argv[0],
         argv,
@@ -238,14 +241,18 @@ def _start_sshd(argv: list[str]) -> int:
     )
 
 
-def _supervise(argv: list[str], sshd: int) -> None:
-    """Reap, start sshd again when it dies, and return at SIGTERM; our end is the end of every process here."""
+def _supervise(running: dict[int, list[str]]) -> None:
+    """Reap, start a daemon again when it dies, and return at SIGTERM; our end is the end of every process here.
+
+    `running`: process id → argv of each daemon.
+    """
     while signal.sigwait({signal.SIGCHLD, signal.SIGTERM}) != signal.SIGTERM:
-        if sshd in _reap():
-            # A broken sshd must not become a busy loop; SIGTERM still ends us at once.
+        for pid in _reap() & running.keys():
+            # A broken one must not become a busy loop; SIGTERM still ends us at once.
             if signal.sigtimedwait({signal.SIGTERM}, 0.2) is not None:
                 return
-            sshd = _start_sshd(argv)
+            argv = running.pop(pid)
+            running[_start(argv)] = argv
 
 
 def _reap() -> set[int]:

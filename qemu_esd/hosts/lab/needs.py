@@ -1,4 +1,4 @@
-"""What the lab takes from the machine: root, and four programs."""
+"""What the lab takes from the machine: root, and a few programs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from qemu_esd.errors import RefusedError
 from qemu_esd.hosts.lab.process import SBIN
 
 _PACKAGES = {"sshd": "openssh-server", "ip": "iproute2", "tc": "iproute2", "nsenter": "util-linux"}
+# The last one is never run: it comes with libvirt's driver for QEMU, which is no program.
+_LIBVIRT = {"libvirtd": "libvirt-daemon", "virsh": "libvirt-clients", "virt-qemu-run": "libvirt-daemon-driver-qemu"}
 
 
 def require_root() -> None:
@@ -16,15 +18,16 @@ def require_root() -> None:
         raise RefusedError("the lab makes namespaces and mounts, which takes root", hint="run it with sudo")
 
 
-def require_programs() -> None:
-    missing = [program for program in _PACKAGES if shutil.which(program, path=SBIN) is None]
+def require_programs(*, libvirt: bool) -> None:
+    needed = _PACKAGES | _LIBVIRT if libvirt else _PACKAGES
+    missing = [program for program in needed if shutil.which(program, path=SBIN) is None]
     if missing:
-        packages = " ".join(sorted({_PACKAGES[program] for program in missing}))
+        packages = " ".join(sorted({needed[program] for program in missing}))
         raise RefusedError(f"the lab needs {', '.join(missing)}", hint=f"apt-get install {packages}")
 
 
-def sshd_path() -> str:
-    """sshd insists on being started by its full path."""
-    path = shutil.which("sshd", path=SBIN)
+def path_of(program: str) -> str:
+    """Its full path, by which sshd insists on being started."""
+    path = shutil.which(program, path=SBIN)
     assert path is not None, "require_programs() comes first"
     return path

@@ -26,6 +26,9 @@ from qemu_esd.hosts.lab.state import LabHost
 SWITCH_ADDRESS = "10.213.0.1"
 _SWITCH_MAC = "02:e5:d0:00:00:00"
 
+# Names of namespaces in /proc → options of nsenter.
+_NSENTER = {"net": "net", "mnt": "mount"}
+
 Pair = tuple[LabHost, LabHost]
 
 
@@ -78,9 +81,11 @@ def run_ip(where: Process, lines: Iterable[str], force: bool = False) -> None:
         raise CommandFailedError(tuple(argv), done.returncode, "; ".join(done.stderr.split("\n")))
 
 
-def run_inside(where: Process, argv: Sequence[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a program of the machine in the network namespace of `where`."""
-    enter = ("nsenter", f"--net=/proc/{where.pid}/ns/net", "--")
+def run_inside(
+    where: Process, argv: Sequence[str], stdin: str = "", *, spaces: Sequence[str] = ("net",)
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of the machine in the network namespace of `where`, or in these of its namespaces."""
+    enter = ("nsenter", *(f"--{_NSENTER[space]}=/proc/{where.pid}/ns/{space}" for space in spaces), "--")
     return subprocess.run([*enter, *argv], input=stdin, capture_output=True, text=True, check=False, env={"PATH": SBIN})
 
 

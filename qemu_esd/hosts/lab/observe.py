@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from qemu_esd.hosts.lab.connect import answers
+from qemu_esd.hosts.lab.connect import libvirt_answers, ssh_answers
 from qemu_esd.hosts.lab.links import Link, read_links
 from qemu_esd.hosts.lab.state import Lab, LabHost, lab_data, lab_root, load
 
@@ -27,18 +27,22 @@ class LabState(StrEnum):
 class HostState(StrEnum):
     UP = "up"
     DEAD = "dead"  # its PID 1 is gone
-    SILENT = "silent"  # it runs, and its sshd does not answer
+    SILENT = "silent"  # it runs, and its sshd does not answer, or its libvirtd
 
 
 @dataclass(frozen=True)
 class HostStatus:
-    """`pid`: of its PID 1 on the machine. `srv`: the folder of the machine that is its /srv."""
+    """`pid`: of its PID 1 on the machine. `srv`: the folder of the machine that is its /srv.
+
+    `libvirt`: whether its libvirtd answers; None where the lab has none.
+    """
 
     name: str
     address: str
     state: HostState
     pid: int | None
     srv: Path
+    libvirt: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,11 @@ def _look(lab: Lab) -> LabStatus:
 
 def _look_at(lab: Lab, host: LabHost) -> HostStatus:
     if host.init is None or not host.running:
-        return HostStatus(host.name, host.address, HostState.DEAD, None, host.srv)
-    answered = lab.switch is not None and answers(lab.switch, host, _ANSWER_SECONDS)
-    state = HostState.UP if answered else HostState.SILENT
-    return HostStatus(host.name, host.address, state, host.init.pid, host.srv)
+        return HostStatus(host.name, host.address, HostState.DEAD, None, host.srv, False if lab.libvirt else None)
+    answered = lab.switch is not None and ssh_answers(lab.switch, host, _ANSWER_SECONDS)
+    libvirt = libvirt_answers(host, _ANSWER_SECONDS) if lab.libvirt else None
+    state = HostState.SILENT if not answered or libvirt is False else HostState.UP
+    return HostStatus(host.name, host.address, state, host.init.pid, host.srv, libvirt)
 
 
 def _overall(switch: bool, hosts: tuple[HostStatus, ...]) -> LabState:

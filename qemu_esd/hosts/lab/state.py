@@ -69,11 +69,15 @@ class LabHost:
 
 @dataclass(frozen=True)
 class Lab:
-    """lab.json. `boot`: the boot that it belongs to; after another one nothing of it runs."""
+    """lab.json. `boot`: the boot that it belongs to; after another one nothing of it runs.
+
+    `libvirt`: each host has a libvirtd.
+    """
 
     root: Path
     data: Path
     boot: str
+    libvirt: bool = False
     switch: Process | None = None
     hosts: tuple[LabHost, ...] = ()
 
@@ -176,7 +180,8 @@ def _to_json(lab: Lab) -> dict[str, Any]:
     hosts = [
         {"number": host.number, "machine_id": host.machine_id, "init": _process_json(host.init)} for host in lab.hosts
     ]
-    return {"boot": lab.boot, "data": str(lab.data), "switch": _process_json(lab.switch), "hosts": hosts}
+    switch = _process_json(lab.switch)
+    return {"boot": lab.boot, "data": str(lab.data), "libvirt": lab.libvirt, "switch": switch, "hosts": hosts}
 
 
 def _from_json(root: Path, raw: dict[str, Any]) -> Lab:
@@ -187,7 +192,8 @@ def _from_json(root: Path, raw: dict[str, Any]) -> Lab:
         LabHost(each["number"], each["machine_id"], root, data / host_name(each["number"]), known(each["init"]))
         for each in raw["hosts"]
     )
-    return Lab(root, data, raw["boot"], known(raw["switch"]), hosts)
+    # Not said by a lab that an earlier version has put up.
+    return Lab(root, data, raw["boot"], raw.get("libvirt", False), known(raw["switch"]), hosts)
 
 
 def _process_json(process: Process | None) -> dict[str, int] | None:

@@ -1,0 +1,40 @@
+"""The libvirtd of a lab host: its folders, its settings, its user.
+
+It is the machine's program, and all else is the host's own: definitions, sockets, logs, what it has found out about
+QEMU, and its UUID, by which libvirt knows one host from another. The machine's own libvirtd, if there is one, is
+neither needed nor seen.
+"""
+
+from __future__ import annotations
+
+from qemu_esd.hosts.lab.state import LabHost, write_file
+
+# Folder of the host below its data folder on the machine → where the host sees it.
+FOLDERS = {"libvirt-etc": "/etc/libvirt", "libvirt-state": "/var/lib/libvirt", "cache": "/var/cache"}
+# As Debian's libvirt-daemon-system makes them: the driver for QEMU does not start without its user.
+PASSWD = "libvirt-qemu:x:64055:64055:Libvirt Qemu:/var/lib/libvirt:/usr/sbin/nologin"
+GROUP = "libvirt-qemu:x:64055:"
+# The machine's firmware names the machine, and so it cannot tell its lab hosts apart.
+_LIBVIRTD_CONF = """\
+host_uuid_source = "machine-id"
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+"""
+# Root, because some machines have a /dev/kvm for root only: libvirt finds out with it what QEMU can do, then sees that
+# its guests may not use it, and begins anew, ten times for each guest (measured: 20 s). Another user can be named per
+# domain (<seclabel model="dac">). Security modules and control groups are the machine's; virtlogd would be one daemon
+# more.
+_QEMU_CONF = """\
+user = "root"
+group = "root"
+security_driver = "none"
+cgroup_controllers = []
+stdio_handler = "file"
+"""
+
+
+def write_settings(host: LabHost) -> None:
+    """Where libvirtd looks for them. Definitions of domains lie beside them, and stay."""
+    etc = host.data / "libvirt-etc"
+    write_file(etc / "libvirtd.conf", _LIBVIRTD_CONF)
+    write_file(etc / "qemu.conf", _QEMU_CONF)
