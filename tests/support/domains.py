@@ -12,9 +12,11 @@ from qemu_esd.hosts import lab
 from tests.lab.tools import on
 
 SOCKET = "/run/libvirt/libvirt-sock"
+# With ACPI, because libvirt 9.0 says -no-acpi otherwise, which QEMU 10.0 does not know any more.
 WEB1 = """<domain type="qemu">
   <name>web1</name> <memory unit="MiB">64</memory>
   <os><type arch="x86_64" machine="q35">hvm</type></os>
+  <features><acpi/></features>
   <devices>
     <disk type="file" device="disk">
       <driver name="qemu" type="qcow2"/> <source file="/srv/web1.qcow2"/> <target dev="vda" bus="virtio"/>
