@@ -18,4 +18,4 @@ async def test_without_the_binding_it_is_said_how_to_get_it(monkeypatch: pytest.
             pass
     assert caught.value.hint is not None
     assert "apt-get install libvirt-dev" in caught.value.hint
-    assert "pip install 'qemu-esd[libvirt]'" in caught.value.hint
+    assert "pip install '/path/to/clone[libvirt]'" in caught.value.hint

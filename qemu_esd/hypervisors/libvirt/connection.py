@@ -89,7 +89,7 @@ def _binding() -> ModuleType:
     except ImportError as error:
         raise RefusedError(
             "libvirt's binding for Python is missing here",
-            hint="apt-get install libvirt-dev pkg-config gcc python3-dev, then: pip install 'qemu-esd[libvirt]'",
+            hint="apt-get install libvirt-dev pkg-config gcc python3-dev, then: pip install '/path/to/clone[libvirt]'",
         ) from error
     # It prints each error besides raising it.
     libvirt.registerErrorHandler(lambda *_: None, None)
