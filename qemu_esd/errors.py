@@ -62,6 +62,14 @@ class QemuError(EsdError):
         self.reason = reason
 
 
+class LibvirtError(EsdError):
+    """libvirt answered a call with an error, or with what cannot be understood. `reason` are its words."""
+
+    def __init__(self, what: str, reason: str, *, host: str | None = None, hint: str | None = None) -> None:
+        super().__init__(f"libvirt, asked for {what}: {reason}", host=host, hint=hint)
+        self.reason = reason
+
+
 class QemuGoneError(EsdError):
     """The monitor's peer went away, or never spoke."""
 

@@ -7,6 +7,7 @@ import posixpath
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from qemu_esd.errors import CommandFailedError, EsdError, QemuGoneError, RefusedError, TimedOutError, UsageError
 from qemu_esd.hosts import accel, facts, files, lab, qemu_img, service
@@ -15,6 +16,8 @@ from qemu_esd.hosts.connect import Hosts, open_hosts
 from qemu_esd.hypervisors import bare, processes, records, versions
 from qemu_esd.hypervisors.cmdline.build import bare_argv
 from qemu_esd.hypervisors.cmdline.disk_spec import GuestDisk
+from qemu_esd.hypervisors.cmdline.monitors import is_libvirts
+from qemu_esd.hypervisors.cmdline.reader import read
 from qemu_esd.hypervisors.cmdline.sockets import Console, QmpSocket
 from qemu_esd.hypervisors.cmdline.spec import GuestSpec
 from qemu_esd.journal import registry, store
@@ -30,14 +33,22 @@ STOP_SECONDS = 60.0
 LIST_SECONDS = 30.0
 
 
+class Keeper(StrEnum):
+    """Who looks after a QEMU."""
+
+    OURS = "qemu-esd"  # we know it by its record
+    LIBVIRT = "libvirt"
+    OTHER = "-"
+
+
 @dataclass(frozen=True)
 class Seen:
-    """A QEMU on a host; `ours` if we know it by its record."""
+    """A QEMU on a host."""
 
     host: str
     name: str
     pid: int
-    ours: bool
+    keeper: Keeper
 
 
 async def run(hosts: Hosts, spec: GuestSpec, host_name: str) -> None:
@@ -151,9 +162,17 @@ async def list_all(hosts: Hosts, host_names: Iterable[str]) -> list[Seen]:
         host = await hosts.get(name)
         paths = (await facts.look(host)).paths
         for process in await processes.find_all(host):
-            record = await records.guest(host, paths, process.name) if process.name else None
-            seen.append(Seen(name, process.name or "?", process.pid, record is not None))
+            seen.append(Seen(name, process.name or "?", process.pid, await _keeper(host, paths, process)))
     return seen
+
+
+async def _keeper(host: Host, paths: HostPaths, process: QemuProcess) -> Keeper:
+    # A name that is none was found in words that cannot be read.
+    if not process.name:
+        return Keeper.OTHER
+    if is_libvirts(read(process.argv).options):
+        return Keeper.LIBVIRT
+    return Keeper.OTHER if await records.guest(host, paths, process.name) is None else Keeper.OURS
 
 
 def known_hosts() -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from qemu_esd.hosts import lab
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.machine import Machine, ended, kill
 from tests.support import newer
+from tests.support.domains import remove_all
 from tests.support.labs import lab_name
 
 # A busy machine is no failure.
@@ -87,6 +88,39 @@ def lab_hosts(request: pytest.FixtureRequest) -> Iterator[tuple[lab.LabHost, ...
                 yield hosts
         finally:
             asyncio.run(lab.down())
+
+
+@pytest.fixture(scope="session")
+def _libvirt_lab() -> Iterator[tuple[dict[str, str], tuple[lab.LabHost, ...]]]:
+    """Two hosts with libvirt of a lab that is ours alone, and the environment in which they are found."""
+    if os.geteuid() != 0:
+        pytest.skip("the lab needs root (namespaces and mounts)")
+    name = f"{lab_name()}-libvirt"
+    where = {"QEMU_ESD_LAB": f"/run/{name}", "QEMU_ESD_LAB_DATA": f"/var/lib/qemu-esd-{name}"}
+    with pytest.MonkeyPatch.context() as patch:
+        in_it(where, patch)
+        hosts = asyncio.run(lab.up(2, libvirt=True)).lab.hosts
+    yield where, hosts
+    with pytest.MonkeyPatch.context() as patch:
+        in_it(where, patch)
+        asyncio.run(lab.down())
+
+
+def in_it(where: dict[str, str], patch: pytest.MonkeyPatch) -> None:
+    for name, value in where.items():
+        patch.setenv(name, value)
+
+
+@pytest.fixture
+def libvirt_hosts(
+    _libvirt_lab: tuple[dict[str, str], tuple[lab.LabHost, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[lab.LabHost, ...]]:
+    """Two hosts with libvirt and no domain, and a controller that knows nothing."""
+    where, hosts = _libvirt_lab
+    in_it(where | {"QEMU_ESD_STATE": str(tmp_path / "controller")}, monkeypatch)
+    yield hosts
+    for host in hosts:
+        asyncio.run(remove_all(host))
 
 
 @pytest.fixture(scope="session")

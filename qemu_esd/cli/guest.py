@@ -101,9 +101,9 @@ def show_all(
     from qemu_esd import guests
 
     seen, failures = run(guests.list_everywhere(host or guests.known_hosts()))
-    table = render.plain_table("name", "host", "pid", "ours", right=("pid",))
+    table = render.plain_table("name", "host", "pid", "kept by", right=("pid",))
     for row in seen:
-        table.add_row(render.printable(row.name), row.host, str(row.pid), "yes" if row.ours else "no")
+        table.add_row(render.printable(row.name), row.host, str(row.pid), row.keeper)
     if seen:
         render.show(table)
     elif not failures:

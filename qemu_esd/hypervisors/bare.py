@@ -10,6 +10,7 @@ from qemu_esd.errors import RefusedError
 from qemu_esd.graph import names
 from qemu_esd.hypervisors.cmdline.carried import Place
 from qemu_esd.hypervisors.cmdline.facts import BlockUse, CommandLine
+from qemu_esd.hypervisors.cmdline.monitors import is_libvirts
 from qemu_esd.hypervisors.cmdline.reader import read
 from qemu_esd.model.disk import Chain, Disk, Image
 from qemu_esd.model.host import HostPaths, guest_sockets
@@ -33,9 +34,14 @@ def observer_of(host: str, process: QemuProcess, paths: HostPaths) -> str:
 
 
 def _monitor(host: str, process: QemuProcess, ours: str) -> str:
+    line = read(process.argv)
+    if is_libvirts(line.options):
+        # Also where it has a second monitor: libvirt would not know what becomes of its domain.
+        what = f"{process.name} is a domain of libvirt, which holds its monitor"
+        raise RefusedError(what, host=host, hint="use libvirt's own tools: virsh, virt-manager")
     sockets = [
         posixpath.join(process.cwd, monitor.address)
-        for monitor in read(process.argv).monitors
+        for monitor in line.monitors
         if monitor.kind == "qmp" and monitor.transport == "unix" and monitor.server
     ]
     if not sockets:

@@ -11,12 +11,13 @@ from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import bare, processes, records, versions
 from qemu_esd.hypervisors.cmdline.carried import Place
+from qemu_esd.hypervisors.cmdline.monitors import is_libvirts
 from qemu_esd.hypervisors.cmdline.reader import read
 from qemu_esd.journal import registry
 from qemu_esd.model.disk import Image
 from qemu_esd.model.record import Begun, GuestRecord
 from qemu_esd.model.vm import Guest, QemuProcess
-from qemu_esd.phases import notice
+from qemu_esd.phases import domains, notice
 from qemu_esd.phases.context import Monitors
 from qemu_esd.qmp import exports, jobs, machine, migrate
 from qemu_esd.qmp.session import Session
@@ -87,6 +88,8 @@ async def source(hosts: Hosts, monitors: Monitors, vm: str, host_name: str, peer
     record = await records.guest(host, here.paths, vm)
     if process is None:
         raise _not_running(vm, host_name, record)
+    if is_libvirts(read(process.argv).options):
+        raise await domains.refusal(host, vm, peer.name)
     qemu = await _first_word(monitors, host_name, bare.monitor_of(host_name, process, here.paths), vm)
     # What QEMU answers and what the host answers, side by side.
     guest, address, ports, begun = await asyncio.gather(

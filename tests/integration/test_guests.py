@@ -79,7 +79,10 @@ async def test_listed_by_whoever_started_it(fleet: Fleet) -> None:
             await asyncio.sleep(0.1)
     async with open_hosts() as hosts:
         seen = await guests.list_all(hosts, HOSTS)
-    assert [(each.host, each.name, each.ours) for each in seen] == [("hostA", "vm1", True), ("hostB", "other", False)]
+    assert [(each.host, each.name, each.keeper) for each in seen] == [
+        ("hostA", "vm1", guests.Keeper.OURS),
+        ("hostB", "other", guests.Keeper.OTHER),
+    ]
     fleet.b.sweep_processes("other")
     await fleet.finish(guest, settle=False)
 

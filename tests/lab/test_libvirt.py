@@ -8,11 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-import libvirt
 import pytest
 from typer.testing import CliRunner
 
@@ -21,21 +20,11 @@ from qemu_esd.errors import RefusedError
 from qemu_esd.hosts import lab
 from qemu_esd.hosts.lab.process import SBIN, kill
 from tests.lab.tools import on, traces
+from tests.support.domains import connected, running
 
 pytestmark = pytest.mark.lab
 
 _CHECKOUT = Path(__file__).parents[2]
-_SOCKET = "/run/libvirt/libvirt-sock"
-_DOMAIN = """<domain type="qemu">
-  <name>web1</name> <memory unit="MiB">64</memory>
-  <os><type arch="x86_64" machine="q35">hvm</type></os>
-  <devices>
-    <disk type="file" device="disk">
-      <driver name="qemu" type="qcow2"/> <source file="/srv/web1.qcow2"/> <target dev="vda" bus="virtio"/>
-    </disk>
-  </devices>
-</domain>
-"""
 
 
 @pytest.fixture(scope="module")
@@ -50,30 +39,10 @@ def two_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[lab.La
         assert traces(root) == set()
 
 
-@asynccontextmanager
-async def _connected(host: lab.LabHost) -> AsyncIterator[libvirt.virConnect]:
-    """The host's libvirt by the API from here, over our own ssh connection. Its calls block, so: in threads."""
-    async with lab.connect(host) as opened:
-        uri = f"qemu+unix:///system?socket={await opened.forward(_SOCKET)}"
-        connection = await asyncio.to_thread(libvirt.open, uri)
-        yield connection
-        await asyncio.to_thread(connection.close)
-
-
-@asynccontextmanager
-async def _running(host: lab.LabHost) -> AsyncIterator[libvirt.virDomain]:
-    """A domain with a local qcow2 disk, defined and started."""
-    await on(host, "qemu-img", "create", "-q", "-f", "qcow2", "/srv/web1.qcow2", "64M")
-    async with _connected(host) as connection:
-        domain = await asyncio.to_thread(connection.defineXML, _DOMAIN)
-        await asyncio.to_thread(domain.create)
-        yield domain
-
-
 async def test_each_host_has_a_libvirt_of_its_own(two_hosts: tuple[lab.LabHost, ...]) -> None:
     uuids = set()
     for host in two_hosts:
-        async with _connected(host) as connection:
+        async with connected(host) as connection:
             assert await asyncio.to_thread(connection.getHostname) == host.name
             assert await asyncio.to_thread(connection.listAllNetworks) == []
             uuids.add((await asyncio.to_thread(connection.getCapabilities)).partition("<uuid>")[2][:36])
@@ -87,7 +56,7 @@ async def test_hosts_reach_each_others_libvirt_by_ssh(two_hosts: tuple[lab.LabHo
 
 async def test_libvirt_refuses_to_move_a_guest_with_a_local_disk(two_hosts: tuple[lab.LabHost, ...]) -> None:
     here = two_hosts[0]
-    async with _running(here) as domain:
+    async with running(here) as domain:
         words = ("virsh", "migrate", "--live", "web1", "qemu+ssh://hostB/system")
         async with lab.connect(here) as opened:
             done = await opened.attempt(words)
@@ -100,7 +69,7 @@ async def test_libvirt_refuses_to_move_a_guest_with_a_local_disk(two_hosts: tupl
 
 async def test_libvirtd_comes_back_and_finds_its_guests(two_hosts: tuple[lab.LabHost, ...]) -> None:
     here = two_hosts[0]
-    async with _running(here):
+    async with running(here):
         pid = await on(here, "cat", "/run/libvirt/qemu/web1.pid")
         await on(here, "pkill", "--signal", "KILL", "--exact", "libvirtd")
     while lab.status().hosts[0].libvirt is not True:
@@ -115,7 +84,7 @@ async def test_down_ends_running_guests_too(lab_root: Path) -> None:
     host = (await lab.up(1, libvirt=True)).lab.hosts[0]
     assert host.init is not None
     namespace = Path(f"/proc/{host.init.pid}/ns/pid").readlink()
-    async with _running(host):
+    async with running(host):
         assert {"libvirtd", "qemu-system-x86"} <= _names(namespace)
     await lab.down()
     assert traces(lab_root) == set()
@@ -135,7 +104,7 @@ def _names(namespace: Path) -> set[str]:
 
 async def test_a_host_that_was_killed_still_knows_its_guests(lab_root: Path) -> None:
     first = (await lab.up(2, libvirt=True)).lab
-    async with _running(first.hosts[0]):
+    async with running(first.hosts[0]):
         pass
     assert first.hosts[0].init is not None
     kill(first.hosts[0].init)

@@ -25,6 +25,11 @@ def read_monitors(options: Sequence[Option]) -> tuple[Monitor, ...]:
     )
 
 
+def is_libvirts(options: Iterable[Option]) -> bool:
+    """Whether it is libvirt that has written this command line, by what it calls the way to its own monitor."""
+    return "charmonitor" in monitor_chardevs(options)
+
+
 def monitor_chardevs(options: Iterable[Option]) -> frozenset[str]:
     """The ids of the chardevs that monitors speak through."""
     return frozenset(chardev for _, chardev, _ in _modes(options) if chardev)

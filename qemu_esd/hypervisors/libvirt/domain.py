@@ -1,0 +1,73 @@
+"""A domain of libvirt as plain facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One image of a disk, or what stands for one. `kind` is libvirt's word: file, block, network, volume …
+
+    `place` is a path, "protocol://host/name", or "pool/volume"; "" for an empty drive. `format`: None where libvirt
+    does not say.
+    """
+
+    kind: str
+    place: str
+    format: str | None
+
+
+@dataclass(frozen=True)
+class DomainDisk:
+    """A disk, CD-ROM or floppy. `target` is what libvirt's tools call it (vda), `device` disk, cdrom, floppy or lun.
+
+    `chain` is the top image first, each with the backing of the one before; as long as the guest runs libvirt knows it
+    to the end.
+    """
+
+    target: str
+    bus: str
+    device: str
+    chain: tuple[Layer, ...]
+    cache: str | None = None
+    serial: str | None = None
+    wwn: str | None = None
+    read_only: bool = False
+    shareable: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it holds data of this host alone, which would have to follow the guest."""
+        mine = self.device == "disk" and not self.read_only and not self.shareable
+        return mine and self.chain[0].kind == "file"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the XML of a domain says. `obstacles`: what of it can be on one host only, in words."""
+
+    name: str
+    uuid: str
+    machine_type: str
+    disks: tuple[DomainDisk, ...]
+    obstacles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain as its libvirt tells of it. `state` is libvirt's word: running, paused, shut off …"""
+
+    configuration: Configuration
+    state: str
+    persistent: bool
+    snapshots: int
+    checkpoints: int
+
+    def obstacles(self) -> Iterator[str]:
+        """All that keeps it on its host, in words."""
+        yield from self.configuration.obstacles
+        for count, what in ((self.snapshots, "snapshot"), (self.checkpoints, "checkpoint")):
+            if count:
+                yield f"{count} {what}{'' if count == 1 else 's'}"
