@@ -217,7 +217,7 @@ BENCH = Bench(
         Measure(
             "remote", "reads answered by the source", Unit.COUNT, drawn="Reads of the guest answered by the source"
         ),
-        Measure("share", "of a hundred reads", Unit.TIMES),
+        Measure("share", "of a hundred reads", Unit.COUNT),
         Measure("last", "the last of them after", Unit.SECONDS),
         Measure("iops", "reads of the guest", Unit.PER_SECOND),
         Measure("longest", "longest read", Unit.MILLIS),
