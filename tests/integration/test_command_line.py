@@ -75,7 +75,7 @@ async def test_the_words_of_a_whole_life(fleet: Fleet) -> None:
     vda = Drive("vda", 7, size=8 * MIB)
     guest = await fleet.idle(vda)
     assert (await say("vm", "list", "--host", "hostA")).out.splitlines()[1].split() == [
-        "vm1", "hostA", str(fleet.a.run("pidof", "qemu-system-x86_64").stdout.strip()), "yes",
+        "vm1", "hostA", str(fleet.a.run("pidof", "qemu-system-x86_64").stdout.strip()), "qemu-esd",
     ]  # fmt: skip
 
     needless = await say("policy", "vm1", "vda", "miss")
