@@ -33,7 +33,7 @@ from qemu_esd.nbd.extents import (
     common,
     residency,
 )
-from qemu_esd.nbd.fill import FillError, chunks, fill
+from qemu_esd.nbd.fill import FillError, fill
 
 __all__ = [
     "ALLOCATION_DEPTH",
@@ -56,7 +56,6 @@ __all__ = [
     "Status",
     "Where",
     "absent",
-    "chunks",
     "combine",
     "common",
     "fill",

@@ -103,5 +103,4 @@ async def _drop(station: Station, node: str) -> None:
     """The window and the node, which a kill may have left."""
     if node in await exports.ids(station.qemu):
         await exports.delete(station.qemu, node)
-    if node in await blockdev.names(station.qemu):
-        await blockdev.delete(station.qemu, node)
+    await blockdev.drop(station.qemu, node)

@@ -139,8 +139,7 @@ async def end_mirror(qemu: Session, suid: str) -> None:
         await jobs.cancel(qemu, id)
         await jobs.wait_status(qemu, id, frozenset({"concluded"}), MIRROR_SECONDS)
         await jobs.dismiss(qemu, id)
-    if names.sink(suid) in await blockdev.names(qemu):
-        await blockdev.delete(qemu, names.sink(suid))
+    await blockdev.drop(qemu, names.sink(suid))
     await windows.close_sides(qemu, suid)
 
 
@@ -175,11 +174,12 @@ async def _fill_until_none(
 ) -> None:
     fruitless, before = 0, disk.size + 1
     while left := await missing():
-        fruitless = 0 if _bytes(left) < before else fruitless + 1
+        now = _bytes(left)
+        fruitless = 0 if now < before else fruitless + 1
         if fruitless == FRUITLESS:
             raise _stuck(station, disk, left)
-        before = _bytes(left)
-        on_left(before)
+        before = now
+        on_left(now)
         await _fill_once(station, disk, throttle, left)
 
 

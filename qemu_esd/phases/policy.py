@@ -59,7 +59,7 @@ async def _fail_reads(station: Station, disk: DiskRecord) -> None:
     if name not in await blockdev.names(station.qemu):
         await blockdev.add(station.qemu, nodes.missing(name, disk.size))
     await _rebase(station, disk, name)
-    await _drop(station, names.remote(disk.suid))
+    await blockdev.drop(station.qemu, names.remote(disk.suid))
 
 
 async def _answer_from_source(station: Station, disk: DiskRecord) -> None:
@@ -70,12 +70,7 @@ async def _answer_from_source(station: Station, disk: DiskRecord) -> None:
         return
     await blockdev.add(station.qemu, nodes.link(name, link))
     await _rebase(station, disk, name)
-    await _drop(station, names.absent(disk.suid))
-
-
-async def _drop(station: Station, node: str) -> None:
-    if node in await blockdev.names(station.qemu):
-        await blockdev.delete(station.qemu, node)
+    await blockdev.drop(station.qemu, names.absent(disk.suid))
 
 
 async def _rebase(station: Station, disk: DiskRecord, backing: str) -> None:

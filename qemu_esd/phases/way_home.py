@@ -122,5 +122,4 @@ async def _rebase(station: Station, disk: DiskRecord, base: tuple[Image, ...]) -
     node = overlays.overlay(disk.suid, images(disk.chain)[0], below)
     await blockdev.reopen(qemu, {**node, "file": names.file(disk.suid)})
     await jobs.write_backing(qemu, names.header_job(disk.suid), overlay, below, base[0].path)
-    if names.remote(disk.suid) in await blockdev.names(qemu):
-        await blockdev.delete(qemu, names.remote(disk.suid))
+    await blockdev.drop(qemu, names.remote(disk.suid))

@@ -72,8 +72,7 @@ async def close_sides(qemu: Session, suid: str) -> None:
     """Close them, so that overlay and link can be removed."""
     for id in {_id(suid, "own"), _id(suid, "far")} & await exports.ids(qemu):
         await exports.delete(qemu, id)
-    if names.own(suid) in await blockdev.names(qemu):
-        await blockdev.delete(qemu, names.own(suid))
+    await blockdev.drop(qemu, names.own(suid))
 
 
 async def close_fill(qemu: Session, suid: str) -> None:

@@ -34,6 +34,12 @@ async def delete(session: Session, name: str) -> None:
     await session.execute("blockdev-del", node_name=name)
 
 
+async def drop(session: Session, name: str) -> None:
+    """Remove a node, if it is there: it may never have been made, or be gone since a run that was broken off."""
+    if name in await names(session):
+        await delete(session, name)
+
+
 async def reopen(session: Session, node: Node) -> None:
     """`blockdev-reopen` of one node: `node` must repeat every option that is not to fall back to its default."""
     await session.execute("blockdev-reopen", options=[node])
