@@ -11,7 +11,21 @@ import typer
 from rich.text import Text
 
 from qemu_esd import __version__, log, trace
-from qemu_esd.cli import guest, host, lab, migrate, policy, recover, release, render, residency, running, settle, status
+from qemu_esd.cli import (
+    guest,
+    host,
+    lab,
+    migrate,
+    policy,
+    qmp,
+    recover,
+    release,
+    render,
+    residency,
+    running,
+    settle,
+    status,
+)
 from qemu_esd.errors import EsdError, UsageError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
@@ -23,6 +37,7 @@ for command in (
     release.release,
     recover.resume,
     recover.rollback,
+    qmp.qmp,
 ):
     app.command()(command)
 app.command("map")(residency.map_disks)

@@ -13,11 +13,11 @@ from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import Request
 from qemu_esd.phases.look import SourceView, TargetView
+from qemu_esd.qmp.migrate import BUSY
 
 APT = "apt-get install qemu-system-x86 qemu-utils qemu-system-common iproute2 perl-base"
 SOURCE_NEEDS = ("qemu-storage-daemon", "setsid", "ip", "ss", "perl")
 TARGET_NEEDS = ("qemu-system-x86_64", "qemu-img", "setsid", "ip", "ss", "timeout", "perl")
-BUSY = frozenset({"setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused"})
 # CPU models that are another CPU elsewhere; under TCG only with another QEMU.
 PASSED_THROUGH = ("host", "max")
 # TCG's dirty bitmap has one bit for 4 KiB: of this size, and its multiples, it is a number of whole words.
