@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qemu_esd.cli import asking, render
+from qemu_esd.cli import asking, complete, render
 from qemu_esd.cli.running import is_interruption, run
 from qemu_esd.errors import QemuError, UsageError
 
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 def qmp(
     vm: Annotated[
-        str, typer.Argument(metavar="VM[@HOST]", help="A guest; or the path handler that serves VM on HOST.")
+        str,
+        typer.Argument(
+            metavar="VM[@HOST]",
+            help="A guest; or the path handler that serves VM on HOST.",
+            autocompletion=complete.peers,
+        ),
     ],
     words: Annotated[
         list[str] | None,
@@ -37,7 +42,10 @@ def qmp(
     ] = False,
     count: Annotated[int | None, typer.Option(metavar="N", help="With --events: end after so many.")] = None,
     host: Annotated[
-        str | None, typer.Option("--host", metavar="HOST", help="Where the guest runs, if that is not known.")
+        str | None,
+        typer.Option(
+            "--host", metavar="HOST", help="Where the guest runs, if that is not known.", autocompletion=complete.hosts
+        ),
     ] = None,
     write: Annotated[
         bool, typer.Option("--write", help="Change things also while a migration needs the guest as it is.")

@@ -30,8 +30,8 @@ def find_problems(request: Request, source: SourceView, target: TargetView, free
     """Every problem found. `free` is the free space for overlays on the target, in bytes."""
     host = source.guest.host
     return (
-        *_programs(host, SOURCE_NEEDS, source.facts.programs),
-        *_programs(request.target, TARGET_NEEDS, target.facts.programs),
+        *programs(host, SOURCE_NEEDS, source.facts.programs),
+        *programs(request.target, TARGET_NEEDS, target.facts.programs),
         *_guest_state(source),
         *_disks(source),
         *_same_name(request, target),
@@ -60,7 +60,8 @@ def remarks(source: SourceView, qemu: Program | None) -> Iterator[str]:
         )
 
 
-def _programs(host: str, needed: Iterable[str], present: frozenset[str]) -> Iterator[Problem]:
+def programs(host: str, needed: Iterable[str], present: frozenset[str]) -> Iterator[Problem]:
+    """What of it a host lacks."""
     missing = [name for name in needed if name not in present]
     if missing:
         yield Problem(host, f"there is no {' and no '.join(missing)}", f"on it: {APT}")
