@@ -87,7 +87,7 @@ async def _handler(host: Host, paths: HostPaths, vm: str) -> str:
     """The newest one: a guest that came back and went again may have left two."""
     found = [link for link in await links(host, paths) if link.vm == vm]
     if not found:
-        raise RefusedError(f"no path handler serves {vm}", host=host.name, hint=f"see: qemu-esd status {vm}")
+        raise RefusedError(f"no path handler serves {vm}", host=host.name, hint=f"its own QEMU: qemu-esd qmp {vm}")
     newest = max(found, key=lambda link: link.generation)
     return places.handler_socket(paths, newest.migration)
 

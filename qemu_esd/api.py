@@ -1,6 +1,6 @@
-"""For Python callers: what the commands do, without their words.
+"""For Python callers: what the commands do, without their words. docs/api.md tells of it, with examples that run.
 
-report = await api.migrate(Request("vm1", "hostB", Handler.ON_DEMAND), print)
+moved = await api.migrate(Request("vm1", "hostB", Handler.ON_DEMAND), print)
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from qemu_esd import doctor, guests, hooks, log, migration, mover_process, recovery, status, view
+from qemu_esd import doctor, guests, hooks, log, migration, mover_process, recovery, status, trial, view
+from qemu_esd.adhoc import Peer, open_peer
 from qemu_esd.errors import EsdError, RefusedError, UnfinishedError, UsageError
 from qemu_esd.hosts.connect import Hosts, open_hosts
 from qemu_esd.journal import claims, registry, store
@@ -20,15 +21,25 @@ from qemu_esd.model.disk import link_of
 from qemu_esd.model.finding import Finding, Level
 from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
-from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, State
+from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, Measured, State
 from qemu_esd.model.recovery import Wish
-from qemu_esd.model.request import Request
+from qemu_esd.model.request import DEFAULT_PORTS, Request
 from qemu_esd.nbd import Residency
 from qemu_esd.phases import adopt as adopting
-from qemu_esd.phases import discard, forecast, look, plan, policy, release, settle
-from qemu_esd.phases.context import Clock, Context, Monitors, Reporter
+from qemu_esd.phases import discard, look, plan, policy, release, settle
+from qemu_esd.phases.context import Clock, Context, Event, Monitors, Progress, Reporter
 from qemu_esd.phases.station import Station, observe_station, open_station
 
+__all__ = [
+    "Agree", "Desk", "DiskMap", "EsdError", "Event", "Finding", "Handler", "Level", "Measured", "Peer",
+    "PlanRefusedError", "Problem", "Progress", "RefusedError", "Reporter", "Request", "State", "Transport", "Trial",
+    "UnfinishedError", "UsageError", "Wish",
+    "adopt", "broken_off", "change_policy", "command_to_go_on", "examine", "follow_policy", "look_around",
+    "look_at_guests", "map_guest", "migrate", "migrate_detached", "open_desk", "open_guest", "open_peer", "propose",
+    "recorded", "recover", "release_guest", "settle_guest", "try_out",
+]  # fmt: skip
+
+Trial = trial.Trial
 T = TypeVar("T")
 # Asked once, when the plan is known and nothing has been touched.
 Agree = Callable[[plan.Proposal], Awaitable[bool]]
@@ -67,40 +78,17 @@ async def propose(request: Request) -> plan.Proposal:
     return proposal
 
 
-# Of TLS, space, machine and the like the plan knows better what this guest needs.
-_FOR_EVERY_GUEST = ("ssh", "drivers", "state", "link")
+async def examine(names: Collection[str], ports: range = DEFAULT_PORTS) -> tuple[Finding, ...]:
+    """What `doctor` finds of these hosts, and of the ways between them. Raises UsageError for a name that is none."""
+    async with open_hosts() as hosts:
+        return await doctor.examine(hosts, tuple(names), ports)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What `migrate --dry-run` tells: a plan; what is not good of its hosts and the way; a forecast, if nothing stands
-    in the way."""
-
-    proposal: plan.Proposal
-    findings: tuple[Finding, ...] = ()
-    forecast: forecast.Forecast | None = None
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """What would have it refused, or fail: by the plan, and by what of its hosts concerns every guest."""
-        found = (one for one in self.findings if one.level is Level.PROBLEM and one.check in _FOR_EVERY_GUEST)
-        return (*self.proposal.problems, *(Problem(one.host, one.what, one.hint) for one in found))
-
-
-async def try_out(request: Request) -> Trial:
+async def try_out(request: Request) -> trial.Trial:
     """`propose`, and where that finds no problem the checks of `doctor` for both hosts, and a forecast."""
     proposal = await propose(request)
-    if proposal.problems:
-        return Trial(proposal)
-    ends = (proposal.plan.source.host, proposal.plan.target.host)
     async with open_hosts() as hosts:
-        looked = await doctor.look_at_hosts(hosts, ends, request.ports)
-        # Where all goes through ssh no port may be open.
-        measured = request.transport is not Transport.SSH
-        ways = await doctor.measure_ways(hosts, looked.views if measured else (), request.ports)
-    found = tuple(one for one in looked.findings + ways.findings if one.level is not Level.GOOD)
-    told = forecast.forecast(proposal.plan, ways.wires.get(ends), store.figures("downtime"))
-    return Trial(proposal, found, told)
+        return await trial.try_out(hosts, request, proposal)
 
 
 async def migrate(

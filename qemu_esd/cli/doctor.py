@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 from qemu_esd.errors import RefusedError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qemu_esd.model.finding import Finding
 
 
 def doctor(
@@ -33,12 +28,14 @@ def doctor(
 
     Ends with 0 if nothing stands in the way of a migration, else with 3.
     """
+    from qemu_esd import api, guests
     from qemu_esd.cli.migrate import parse_ports
     from qemu_esd.model.finding import Level
     from qemu_esd.model.request import DEFAULT_PORTS
     from qemu_esd.phases import health
 
-    findings = run(_examine(hosts, DEFAULT_PORTS if ports is None else parse_ports(ports)))
+    chosen = DEFAULT_PORTS if ports is None else parse_ports(ports)
+    findings = run(api.examine(hosts or guests.known_hosts(), chosen))
     if as_json:
         render.show_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
@@ -47,12 +44,3 @@ def doctor(
         render.show(render_doctor.findings_picture(findings))
     if health.worst(findings) is Level.PROBLEM:
         raise typer.Exit(RefusedError.exit_status)
-
-
-async def _examine(names: list[str] | None, ports: range) -> Sequence[Finding]:
-    from qemu_esd import doctor as examining
-    from qemu_esd import guests
-    from qemu_esd.hosts.connect import open_hosts
-
-    async with open_hosts() as hosts:
-        return await examining.examine(hosts, names or guests.known_hosts(), ports)
