@@ -25,6 +25,7 @@ async def change(station: Station, disk: DiskRecord, handler: Handler) -> Statio
     if disk.handler is handler:
         return station
     await mover.end_mirror(station.qemu, disk.suid)
+    await windows.close_sides(station.qemu, disk.suid)
     if not handler.keeps_reads:
         await filter.remove(station, disk)
     # Never a coarse overlay above what fails reads: a write of the guest into a part of a cluster would fail too.
