@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from images.pattern import MIB
-from qemu_esd import api, mover_process, phases
+from qemu_esd import api, mover_process
 from qemu_esd.model import pace
 from qemu_esd.model.pace import FLOOR, START, Latencies, Pace
 from qemu_esd.model.policy import Handler
@@ -35,14 +35,14 @@ LOAD = "esd.mode=verify esd.rate=300 esd.area=1M esd.mix=10/10/80"
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The limits of a move, one after the other."""
-    told, after = [Pace().limit], phases.pace.after
+    told, after = [Pace().limit], pace.after
 
     def heard(before: Pace, seen: Latencies, rate: int) -> Pace:
         adapted = after(before, seen, rate)
         told.append(adapted.limit)
         return adapted
 
-    monkeypatch.setattr(phases.pace, "after", heard)
+    monkeypatch.setattr("qemu_esd.phases.pace.after", heard)
     return told
 
 
