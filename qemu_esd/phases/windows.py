@@ -71,11 +71,15 @@ async def _open_sides(qemu: Session, disk: DiskRecord, present: frozenset[str], 
 
 
 def _below(disk: DiskRecord, nodes: frozenset[str]) -> str:
-    """The node below the top overlay."""
-    if disk.level:
-        return names.overlay(disk.suid, disk.level - 1)
-    remote = names.remote(disk.suid)
-    return remote if remote in nodes else names.absent(disk.suid)
+    """The node below the top overlay.
+
+    None of them where all is local and a kill came before that was written down: then what the overlay itself says of
+    what it lacks, which is that it reads as zeroes if there is really nothing below.
+    """
+    suid = disk.suid
+    lower = (names.overlay(suid, disk.level - 1),) if disk.level else ()
+    known = (*lower, names.remote(suid), names.absent(suid), names.base(suid))
+    return next((name for name in known if name in nodes), names.own(suid))
 
 
 async def close_sides(qemu: Session, suid: str) -> None:
