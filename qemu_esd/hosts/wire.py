@@ -74,19 +74,20 @@ class Closed:
 
 async def measure(sender: Host, address: str, port: int, receiver: Host) -> Wire | Closed:
     """Send from `sender`, which listens on `address` and `port`, to `receiver`, for half a second."""
+    listen = ("perl", "-e", _LISTEN, address, str(port), str(SEND_SECONDS), str(LIFE_SECONDS))
+    connect = ("perl", "-e", _CONNECT, address, str(port), str(PINGS), str(CONNECT_SECONDS), str(LIFE_SECONDS))
     with timed("measure the link", host=sender.name, peer=receiver.name):
-        listening = asyncio.ensure_future(
-            sender.attempt(("perl", "-e", _LISTEN, address, str(port), str(SEND_SECONDS), str(LIFE_SECONDS)))
-        )
+        ends = [asyncio.ensure_future(host.attempt(argv)) for host, argv in ((sender, listen), (receiver, connect))]
         try:
-            words = (address, str(port), str(PINGS), str(CONNECT_SECONDS), str(LIFE_SECONDS))
-            heard = await receiver.attempt(("perl", "-e", _CONNECT, *words))
+            # Where one of them fails, the other one would wait in vain.
+            for end in asyncio.as_completed(ends):
+                done = await end
+                if done.status != 0:
+                    return Closed(done.stderr.strip().partition("\n")[0] or "no answer")
         finally:
-            if not listening.done():
-                # It ends by itself: with its connection, or by its alarm.
-                await asyncio.wait({listening})
-        spoke = listening.result()
-    if heard.status != 0:
-        return Closed((spoke.stderr or heard.stderr).strip().partition("\n")[0] or "no answer")
-    least, count, seconds = heard.text.split()
+            # Left alone they end by their alarms.
+            for each in ends:
+                each.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+    least, count, seconds = ends[1].result().text.split()
     return Wire(int(int(count) / max(float(seconds), 1e-6)), float(least))

@@ -54,6 +54,10 @@ MIGRATE = ("migrate", "vm1", "hostB", "--policy", "redirect")
         (("vm", "run", "--toml", "/nonexistent.toml"), "cannot read"),
         (("doctor", "$(id)"), "not a host name"),
         (("doctor", "local", "--ports", "5"), "range of ports"),
+        (("metrics",), "--listen 127.0.0.1:9790"),
+        (("metrics", "--listen", "127.0.0.1:1", "--textfile", "x"), "--listen 127.0.0.1:9790"),
+        (("metrics", "--listen", "9790"), "127.0.0.1:9790"),
+        (("metrics", "--textfile", "x", "--every", "0.1"), "a second"),
         (("qmp", "vm1"), "needs a terminal"),
         (("qmp", "@hostA", "stop"), "VM@HOST"),
         (("qmp", "vm1", "stop", "--count", "1"), "--events"),
@@ -160,6 +164,13 @@ def test_the_causes_of_an_error_only_when_asked_for(say: Say, tmp_path: Path) ->
     words = ("vm", "run", "--toml", str(tmp_path / "no.toml"))
     assert "because of" not in say(*words).err
     assert "because of FileNotFoundError" in say("-v", *words).err
+
+
+def test_metrics_that_cannot_be_written(say: Say) -> None:
+    told = say("metrics", "--textfile", "/nonexistent/esd.prom")
+    assert told.status == 1
+    assert "cannot write /nonexistent/esd.prom" in told.err
+    assert "try: " in told.err
 
 
 def test_an_error_as_json(say: Say) -> None:
