@@ -68,9 +68,10 @@ def _times(told: Forecast) -> Iterator[str]:
     else:
         way = f"{human_bytes(told.rate)}/s, {told.round_trip_ms:g} ms there and back"
         yield f"measured from source to target: {way}"
-        later = f"; then {human_seconds(told.later_seconds)} in the background" if told.later_seconds else ""
-        yield f"memory takes {human_seconds(told.memory_seconds)} at that rate, more if the guest writes much{later}"
+        yield f"memory takes {human_seconds(told.memory_seconds)} at that rate, more if the guest writes much"
+        if told.later_seconds:
+            yield f"the background move takes {human_seconds(told.later_seconds)}, if nothing else slows it"
     if told.downtimes_known:
-        yield f"downtime: {told.downtime_ms:g} ms, the median of {told.downtimes_known} migrations from here"
+        yield f"downtime: {told.downtime_ms:g} ms, the median of {_count(told.downtimes_known, 'migration')} from here"
     else:
         yield f"downtime: about {told.downtime_ms:g} ms, QEMU's limit; none was measured here yet"
