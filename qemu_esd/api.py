@@ -16,6 +16,7 @@ from qemu_esd import guests, migration, mover_process, recovery, status, view
 from qemu_esd.errors import EsdError, RefusedError, UnfinishedError, UsageError
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.journal import claims, registry, store
+from qemu_esd.model.block_graph import BlockGraph
 from qemu_esd.model.disk import link_of
 from qemu_esd.model.plan import Problem
 from qemu_esd.model.policy import Handler
@@ -24,7 +25,7 @@ from qemu_esd.model.recovery import Wish
 from qemu_esd.model.request import Request
 from qemu_esd.nbd import Residency
 from qemu_esd.phases import adopt as adopting
-from qemu_esd.phases import discard, look, plan, policy, release, settle
+from qemu_esd.phases import block_graph, discard, look, plan, policy, release, settle
 from qemu_esd.phases.context import Clock, Context, Monitors, Reporter
 from qemu_esd.phases.station import Station, observe_station, open_station
 
@@ -316,6 +317,12 @@ async def map_guest(vm: str, disk: str | None = None) -> tuple[str, tuple[DiskMa
             known = ", ".join(each.disk for each in disks)
             raise UsageError(f"{vm} has no disk {disk!r}", hint=f"its disks are {known or 'none'}")
         return host, tuple([DiskMap(each, await _residency(station, each)) for each in chosen])
+
+
+async def graph_guest(vm: str) -> BlockGraph:
+    """The block graph of a guest on all hosts that have to do with it, as it is now."""
+    async with open_desk() as desk:
+        return await block_graph.look(desk.hosts, desk.monitors, await look.find_host(desk.hosts, vm), vm)
 
 
 async def _residency(station: Station, disk: view.DiskView) -> Residency | None:

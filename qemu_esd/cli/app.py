@@ -11,13 +11,28 @@ import typer
 from rich.text import Text
 
 from qemu_esd import __version__, log, trace
-from qemu_esd.cli import guest, host, lab, migrate, policy, recover, release, render, residency, running, settle, status
+from qemu_esd.cli import (
+    graph,
+    guest,
+    host,
+    lab,
+    migrate,
+    policy,
+    recover,
+    release,
+    render,
+    residency,
+    running,
+    settle,
+    status,
+)
 from qemu_esd.errors import EsdError, UsageError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
 for command in (
     migrate.migrate,
     status.status,
+    graph.graph,
     policy.policy,
     settle.settle,
     release.release,
