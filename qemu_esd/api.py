@@ -23,7 +23,6 @@ from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, State
 from qemu_esd.model.recovery import Wish
 from qemu_esd.model.request import Request
-from qemu_esd.nbd import Residency
 from qemu_esd.phases import adopt as adopting
 from qemu_esd.phases import block_graph, discard, look, plan, policy, release, settle
 from qemu_esd.phases.context import Clock, Context, Monitors, Reporter
@@ -298,33 +297,19 @@ async def _searched(vm: str) -> registry.Known:
     return registry.Known(vm, found)
 
 
-@dataclass(frozen=True)
-class DiskMap:
-    """Where the bytes of a disk are; `residency` None: all in one place, or not to be asked (`view` tells)."""
-
-    view: view.DiskView
-    residency: Residency | None
-
-
-async def map_guest(vm: str, disk: str | None = None) -> tuple[str, tuple[DiskMap, ...]]:
+async def map_guest(vm: str, disk: str | None = None) -> tuple[str, tuple[view.DiskMap, ...]]:
     """The host of a guest, and where the bytes of its disks are. Raises UsageError for an unknown disk."""
     async with open_desk() as desk:
         host = await look.find_host(desk.hosts, vm)
         station = await observe_station(desk.hosts, desk.monitors, host, vm)
-        disks = await view.disk_views(station)
-        chosen = [each for each in disks if disk in (None, each.disk, each.suid)]
-        if not chosen:
-            known = ", ".join(each.disk for each in disks)
+        named = [each for each in station.guest.disks if disk in (None, each.id, each.suid)]
+        if not named:
+            known = ", ".join(each.id for each in station.guest.disks)
             raise UsageError(f"{vm} has no disk {disk!r}", hint=f"its disks are {known or 'none'}")
-        return host, tuple([DiskMap(each, await _residency(station, each)) for each in chosen])
+        return host, await view.disk_maps(station, named)
 
 
 async def graph_guest(vm: str) -> BlockGraph:
     """The block graph of a guest on all hosts that have to do with it, as it is now."""
     async with open_desk() as desk:
         return await block_graph.look(desk.hosts, desk.monitors, await look.find_host(desk.hosts, vm), vm)
-
-
-async def _residency(station: Station, disk: view.DiskView) -> Residency | None:
-    linked = {row.suid for row in station.linked() if len(row.chain) > 1}
-    return await view.residency(station, disk.suid) if disk.suid in linked else None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from qemu_esd.errors import EsdError
 from qemu_esd.graph import names
 from qemu_esd.hosts import service
 from qemu_esd.hosts.base import run
 from qemu_esd.journal import store
-from qemu_esd.model.disk import Link, UnixPath, link_of
+from qemu_esd.model.disk import Disk, Link, UnixPath, link_of
 from qemu_esd.model.pace import Bandwidth
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord, Measured, State
@@ -216,25 +216,38 @@ async def _job(station: Station) -> JobView | None:
     return JobView(suids[now.id], now.done, now.total, int((now.done - before.done) / RATE_SECONDS), limit)
 
 
+@dataclass(frozen=True)
+class DiskMap:
+    """Where the bytes of a disk are; `residency` None: all in one place, or not to be asked (`view` tells)."""
+
+    view: DiskView
+    residency: Residency | None
+
+
 async def disk_views(station: Station) -> tuple[DiskView, ...]:
+    return tuple(each.view for each in await disk_maps(station, station.guest.disks))
+
+
+async def disk_maps(station: Station, disks: Iterable[Disk]) -> tuple[DiskMap, ...]:
+    """These disks of a guest, each with the map that its figures are from."""
     known = {disk.suid: disk for disk in station.record.disks}
-    views = [_disk(station, disk.suid, disk.id, disk.size, known.get(disk.suid)) for disk in station.guest.disks]
-    return tuple(await asyncio.gather(*views))
+    maps = [_disk(station, disk.suid, disk.id, disk.size, known.get(disk.suid)) for disk in disks]
+    return tuple(await asyncio.gather(*maps))
 
 
-async def _disk(station: Station, suid: str, id: str, size: int, record: DiskRecord | None) -> DiskView:
+async def _disk(station: Station, suid: str, id: str, size: int, record: DiskRecord | None) -> DiskMap:
     """A disk that was never moved, or is settled, is all local; only `miss` leaves data behind for good."""
     if record is None or record.handler is None:
-        return DiskView(id, suid, "local", "local", size, size, 0, needs_source=False)
+        return DiskMap(DiskView(id, suid, "local", "local", size, size, 0, needs_source=False), None)
     handler, link = record.handler, link_of(record.chain)
-    needs = handler.needs_source and link is not None
+    view = DiskView(id, suid, handler, "local", size, size, 0, handler.needs_source and link is not None)
     if link is not None and len(record.chain) == 1:
-        return DiskView(id, suid, handler, "local", size, 0, size, needs)
+        return DiskMap(replace(view, local_bytes=0, remote_bytes=size), None)
     if link is None and handler is not Handler.MISS:
-        return DiskView(id, suid, handler, "local", size, size, 0, needs)
+        return DiskMap(view, None)
     now = await residency(station, suid)
     local, remote = (now.local_bytes, now.remote_bytes) if now else (None, None)
-    return DiskView(id, suid, handler, "local", size, local, remote, needs)
+    return DiskMap(replace(view, local_bytes=local, remote_bytes=remote), now)
 
 
 async def residency(station: Station, suid: str) -> Residency | None:
@@ -247,7 +260,7 @@ async def residency(station: Station, suid: str) -> Residency | None:
         async with asyncio.timeout(RESIDENCY_SECONDS):
             if await _silence(station) is not None:
                 return None
-            asked = windows.residency(station.host, station.sockets.nbd, suid)
+            asked = windows.glance(station.host, station.sockets.nbd, suid)
             tasks += map(asyncio.ensure_future, (asked, _until_silence(station)))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()

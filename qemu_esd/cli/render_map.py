@@ -8,11 +8,11 @@ from enum import StrEnum
 
 from rich.text import Text
 
-from qemu_esd.api import DiskMap
 from qemu_esd.cli.render import printable
 from qemu_esd.cli.render_outcome import bytes_or_unknown
 from qemu_esd.nbd import Residency, Where
 from qemu_esd.units import human_bytes
+from qemu_esd.view import DiskMap
 
 ROWS = 8
 # No cell is smaller than what QEMU moves at once, and none has a ragged size.
@@ -72,14 +72,33 @@ def _cell(local: bool, remote: bool) -> Cell:
     return Cell.REMOTE if remote else Cell.HOLE
 
 
+def headline(disk: DiskMap, host: str) -> str:
+    """What is said of a disk behind its name."""
+    return f" on {host}: {disk.view.handler}, {human_bytes(disk.view.virtual_bytes)}"
+
+
+def without_map(disk: DiskMap) -> str:
+    """What is said of a disk that is all in one place, or whose map is not to be had."""
+    here, there = bytes_or_unknown(disk.view.local_bytes), bytes_or_unknown(disk.view.remote_bytes)
+    return f"{here} here, {there} on the source"
+
+
+def amounts(residency: Residency) -> dict[Cell, str]:
+    """How much there is of each kind; of cells that hold both nothing is said."""
+    return {
+        Cell.LOCAL: f" {human_bytes(residency.local_bytes)}",
+        Cell.MIXED: "",
+        Cell.REMOTE: f" {human_bytes(residency.remote_bytes)}",
+        Cell.HOLE: f" {human_bytes(residency.hole_bytes)}",
+    }
+
+
 def picture(disk: DiskMap, host: str, width: int, symbols: Mapping[Cell, str]) -> Text:
     """A disk with its scale and legend, `width` characters wide."""
     view = disk.view
-    here, there = bytes_or_unknown(view.local_bytes), bytes_or_unknown(view.remote_bytes)
-    size = human_bytes(view.virtual_bytes)
-    text = Text.assemble((printable(view.disk), "bold"), f" on {host}: {view.handler}, {size}\n")
+    text = Text.assemble((printable(view.disk), "bold"), f"{headline(disk, host)}\n")
     if disk.residency is None:
-        return text.append(f"  {here} here, {there} on the source\n")
+        return text.append(f"  {without_map(disk)}\n")
     drawn = grid(disk.residency, view.virtual_bytes, max(8, width - _LABEL - 1))
     for offset, cells in drawn.rows():
         text.append(f"{human_bytes(offset):>{_LABEL - 1}} ")
@@ -93,12 +112,6 @@ def picture(disk: DiskMap, host: str, width: int, symbols: Mapping[Cell, str]) -
 def _legend(residency: Residency, drawn: Grid, symbols: Mapping[Cell, str]) -> Text:
     """What the symbols mean, and how much there is of each."""
     text = Text(" " * _LABEL)
-    amounts = {
-        Cell.LOCAL: f" {human_bytes(residency.local_bytes)}",
-        Cell.MIXED: "",
-        Cell.REMOTE: f" {human_bytes(residency.remote_bytes)}",
-        Cell.HOLE: f" {human_bytes(residency.hole_bytes)}",
-    }
-    for cell, amount in amounts.items():
+    for cell, amount in amounts(residency).items():
         text.append(symbols[cell], _COLOURS[cell]).append(f" {cell}{amount}  ")
     return text.append(f"\n{'':{_LABEL}}one cell is {human_bytes(drawn.cell_bytes)}\n")

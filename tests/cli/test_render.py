@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from qemu_esd.api import DiskMap
 from qemu_esd.cli import render, render_map, render_outcome, render_plan, render_progress, render_status
 from qemu_esd.errors import EsdError
 from qemu_esd.model.plan import Problem, Transport
@@ -16,7 +15,7 @@ from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import Measured, State
 from qemu_esd.nbd import Residence, Residency, Where
 from qemu_esd.phases.context import Progress
-from qemu_esd.view import DiskView, GuestView, JobView, MigrationView
+from qemu_esd.view import DiskMap, DiskView, GuestView, JobView, MigrationView
 from tests.support.samples import MIB, plan
 
 DISK = DiskView("vda", "suid1", "on-demand", "local", 128 * MIB, 2 * MIB, 126 * MIB, True)
