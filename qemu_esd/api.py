@@ -27,8 +27,11 @@ from qemu_esd.phases import adopt as adopting
 from qemu_esd.phases import block_graph, discard, look, plan, policy, release, settle
 from qemu_esd.phases.context import Clock, Context, Monitors, Reporter
 from qemu_esd.phases.station import Station, observe_station, open_station
+from qemu_esd.recording import Recorder, remembering
 
 T = TypeVar("T")
+# So long a picture of what was where when the guest arrived may take, at most.
+ARRIVAL_SECONDS = 2.0
 # Asked once, when the plan is known and nothing has been touched.
 Agree = Callable[[plan.Proposal], Awaitable[bool]]
 
@@ -82,15 +85,40 @@ async def migrate(
             raise PlanRefusedError(proposal.problems)
         if agree is not None and not await agree(proposal):
             raise RefusedError("not confirmed, and nothing was touched")
-        with store.begin(proposal.plan) as journal:
-            ctx = Context(proposal.plan, desk.hosts, desk.monitors, journal, report, clock)
+        with store.begin(proposal.plan) as journal, remembering(proposal.plan.id) as recorder:
+            for remark in proposal.remarks:
+                recorder.remark("note", remark)
+            ctx = Context(proposal.plan, desk.hosts, desk.monitors, journal, recorder.hearing(report), clock)
             ctx.measure("planned", "start")
             station = await _whole(migration.migrate(ctx), journal)
+            recorder.versions(proposal.plan.source.host, proposal.plan.guest.version, station)
             with _going_on(request.vm, request.target, (disk.handler for disk in proposal.plan.disks)):
                 if until_settled:
-                    station = await migration.finish(ctx, station)
+                    station = await _finish(ctx, station, recorder)
                 ctx.measure("total", "start")
-                return await view.of_migration(station, journal.story)
+                return view.of_migration(journal.story, await _maps(station, recorder))
+
+
+async def _finish(ctx: Context, station: Station, recorder: Recorder) -> Station:
+    """What the policy moves by itself. Beside it, what was where when the guest arrived is remembered."""
+    looking = asyncio.ensure_future(_arrival_maps(station, recorder))
+    try:
+        return await migration.finish(ctx, station)
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
+async def _arrival_maps(station: Station, recorder: Recorder) -> None:
+    async with asyncio.timeout(ARRIVAL_SECONDS):
+        recorder.maps("arrived", await view.disk_maps(station, station.guest.disks))
+
+
+async def _maps(station: Station, recorder: Recorder) -> tuple[view.DiskMap, ...]:
+    """What is where at the end of a command, remembered too."""
+    maps = await view.disk_maps(station, station.guest.disks)
+    recorder.maps("end", maps)
+    return maps
 
 
 async def _whole(work: Coroutine[Any, Any, T], journal: store.Journal) -> T:
@@ -154,11 +182,25 @@ async def settle_guest(vm: str, host: str | None, on_bytes: settle.OnBytes) -> v
     async with mover_process.taken_over(vm), open_guest(vm, host) as station:
         if not station.record.upstream:
             return await view.of_station(station)
-        with _journal(station.record) as note, _going_on(vm, station.host.name, ()):
-            note(State.SETTLING)
-            station = await settle.settle(station, on_bytes)
-            note(State.SETTLED)
-            return await view.of_station(station)
+        with _journal(station.record) as note, _remembered(station.record) as recorder:
+            with _going_on(vm, station.host.name, ()):
+                note(State.SETTLING)
+                heard = recorder.hearing_bytes(on_bytes) if recorder else on_bytes
+                station = await settle.settle(station, heard)
+                note(State.SETTLED)
+                if recorder is not None:
+                    await _maps(station, recorder)
+                return await view.of_station(station)
+
+
+@contextmanager
+def _remembered(record: GuestRecord) -> Iterator[Recorder | None]:
+    """What remembers how the guest's last migration goes on, where this controller has its journal."""
+    if record.migration is None or not store.path_of(record.migration).exists():
+        yield None
+        return
+    with remembering(record.migration) as recorder:
+        yield recorder
 
 
 async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False) -> view.GuestView:
@@ -170,10 +212,12 @@ async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False
         record = station.record
         if not record.upstream or record.migration is None:
             return await view.of_station(station)
-        with store.reopen(record.migration) as journal:
+        with store.reopen(record.migration) as journal, remembering(record.migration) as recorder:
             with _going_on(vm, station.host.name, (disk.handler for disk in station.linked())):
-                ctx = Context(journal.story.plan, station.hosts, station.monitors, journal, report)
-                station = await migration.finish(ctx, station)
+                heard = recorder.hearing(report)
+                ctx = Context(journal.story.plan, station.hosts, station.monitors, journal, heard)
+                station = await _finish(ctx, station, recorder)
+                await _maps(station, recorder)
                 if release_then and not station.record.upstream:
                     station = await release.release(station)
                     ctx.enter(State.RELEASED)
@@ -221,13 +265,15 @@ async def recover(
     if wish is Wish.DISCARD and source in lost:
         raise UsageError(f"{source} is where {vm} would start", hint=f"name the one that is lost: {target}")
     async with mover_process.taken_over(vm), open_desk() as desk:
-        with store.reopen(story.plan.id) as journal:
-            ctx = Context(story.plan, desk.hosts, desk.monitors, journal, report, Clock(started=False))
+        with store.reopen(story.plan.id) as journal, remembering(story.plan.id) as recorder:
+            heard = recorder.hearing(report)
+            ctx = Context(story.plan, desk.hosts, desk.monitors, journal, heard, Clock(started=False))
             station = await recovery.recover(ctx, wish, lost, agree)
             if station is None:
                 return view.of_story(journal.story)
             with _going_on(vm, target, (disk.handler for disk in story.plan.disks)):
-                return await view.of_migration(await migration.finish(ctx, station), journal.story)
+                station = await _finish(ctx, station, recorder)
+                return view.of_migration(journal.story, await _maps(station, recorder))
 
 
 @contextmanager

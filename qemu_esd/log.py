@@ -25,6 +25,8 @@ class Logger:
     def __init__(self) -> None:
         self.level = logging.WARNING
         self._lines: Any = None
+        # Who else hears warnings, as text.
+        self.heard: Callable[[str], None] | None = None
 
     def debug(self, event: str, **facts: object) -> None:
         self._say(logging.DEBUG, event, facts)
@@ -33,6 +35,8 @@ class Logger:
         self._say(logging.INFO, event, facts)
 
     def warning(self, event: str, **facts: object) -> None:
+        if self.heard is not None:
+            self.heard(", ".join([event, *(f"{word}: {fact}" for word, fact in facts.items())]))
         self._say(logging.WARNING, event, facts)
 
     def _say(self, level: int, event: str, facts: dict[str, object]) -> None:

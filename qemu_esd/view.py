@@ -280,9 +280,9 @@ async def _until_silence(station: Station) -> None:
         await asyncio.sleep(SILENCE_SECONDS)
 
 
-async def of_migration(station: Station, story: store.Story) -> MigrationView:
+def of_migration(story: store.Story, disks: Iterable[DiskMap]) -> MigrationView:
     """A migration whose guest runs on the target."""
-    return _outcome(story, await disk_views(station))
+    return _outcome(story, tuple(each.view for each in disks))
 
 
 def of_story(story: store.Story) -> MigrationView:

@@ -10,13 +10,12 @@ from rich.text import Text
 
 from qemu_esd.cli.render import printable
 from qemu_esd.cli.render_outcome import bytes_or_unknown
-from qemu_esd.nbd import Residency, Where
+from qemu_esd.nbd import Residency
+from qemu_esd.nbd.cells import HOLE, LOCAL, MIXED, REMOTE, cell_bytes, cells
 from qemu_esd.units import human_bytes
 from qemu_esd.view import DiskMap
 
 ROWS = 8
-# No cell is smaller than what QEMU moves at once, and none has a ragged size.
-SMALLEST_CELL = 64 << 10
 _LABEL = len("1000.0 MiB ")
 
 
@@ -29,6 +28,7 @@ class Cell(StrEnum):
     HOLE = "hole"
 
 
+_CELLS = {LOCAL: Cell.LOCAL, MIXED: Cell.MIXED, REMOTE: Cell.REMOTE, HOLE: Cell.HOLE}
 BLOCKS = {Cell.LOCAL: "█", Cell.MIXED: "▒", Cell.REMOTE: "░", Cell.HOLE: "·"}
 ASCII = {Cell.LOCAL: "#", Cell.MIXED: "+", Cell.REMOTE: "-", Cell.HOLE: "."}
 _COLOURS = {Cell.LOCAL: "green", Cell.MIXED: "yellow", Cell.REMOTE: "bright_blue", Cell.HOLE: "bright_black"}
@@ -50,26 +50,8 @@ class Grid:
 
 def grid(residency: Residency, size: int, columns: int) -> Grid:
     """The map of a disk of `size` bytes in at most ROWS rows of `columns` cells."""
-    cell = SMALLEST_CELL
-    while cell * columns * ROWS < size:
-        cell *= 2
-    count = max(1, -(-size // cell))
-    local, remote = [False] * count, [False] * count
-    for part in residency.ranges:
-        if part.state is Where.HOLE:
-            continue
-        marked = local if part.state is Where.LOCAL else remote
-        for index in range(part.offset // cell, -(-(part.offset + part.length) // cell)):
-            marked[index] = True
-    return Grid(tuple(map(_cell, local, remote)), cell, columns)
-
-
-def _cell(local: bool, remote: bool) -> Cell:
-    if local and remote:
-        return Cell.MIXED
-    if local:
-        return Cell.LOCAL
-    return Cell.REMOTE if remote else Cell.HOLE
+    cell = cell_bytes(size, columns * ROWS)
+    return Grid(tuple(_CELLS[letter] for letter in cells(residency, size, cell)), cell, columns)
 
 
 def headline(disk: DiskMap, host: str) -> str:
@@ -100,9 +82,9 @@ def picture(disk: DiskMap, host: str, width: int, symbols: Mapping[Cell, str]) -
     if disk.residency is None:
         return text.append(f"  {without_map(disk)}\n")
     drawn = grid(disk.residency, view.virtual_bytes, max(8, width - _LABEL - 1))
-    for offset, cells in drawn.rows():
+    for offset, row in drawn.rows():
         text.append(f"{human_bytes(offset):>{_LABEL - 1}} ")
-        for cell in cells:
+        for cell in row:
             text.append(symbols[cell], _COLOURS[cell])
         text.append("\n")
     text.append_text(_legend(disk.residency, drawn, symbols))

@@ -94,7 +94,8 @@ async def stands_still(ctx: Context, source: Session) -> NoReturn:
         now = await migrate.progress(source)
         if now.transferred != moved:
             moved, since = now.transferred, time.monotonic()
-        ctx.report(Progress("RAM", now.transferred, now.transferred + now.remaining))
+        total = now.transferred + now.remaining
+        ctx.report(Progress("RAM", now.transferred, total, now.dirty_rate, now.expected_ms))
         await asyncio.sleep(PROGRESS_SECONDS)
     raise _given_up(ctx, "any progress of the guest's memory", STALL_SECONDS)
 
