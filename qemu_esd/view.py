@@ -19,6 +19,7 @@ from qemu_esd.nbd import Residency
 from qemu_esd.phases import links, windows
 from qemu_esd.phases.station import Station
 from qemu_esd.qmp import blockdev, jobs, machine, virtio
+from qemu_esd.view_parts import HostView, JournalView, MemoryView, hosts_of, journal_of, memory_of
 
 # A map of scattered data is a question to the source per piece.
 RESIDENCY_SECONDS = 20.0
@@ -78,6 +79,8 @@ class GuestView:
     while data is being moved; `bandwidth` is what it may take: bytes/s, "auto", or None. `upstream` are the hosts it
     still reads from, `left_behind` those that keep their member aside; `problem` is what is wrong.
     `io_errors` are the disks that have stopped it, each with QEMU's word for why: "nospace", or "failed".
+    `hosts` are those that have to do with it, `journal` what this controller has of its last migration, and `memory`
+    is set while its memory moves.
     """
 
     id: str | None
@@ -102,6 +105,9 @@ class GuestView:
     io_errors: Mapping[str, str] = field(default_factory=dict)
     waiting_requests: int | None = None
     bandwidth: Bandwidth = None
+    hosts: tuple[HostView, ...] = ()
+    journal: JournalView | None = None
+    memory: MemoryView | None = None
 
 
 async def of_station(station: Station) -> GuestView:
@@ -132,6 +138,9 @@ async def of_station(station: Station) -> GuestView:
         io_errors=await _io_errors(station),
         waiting_requests=await virtio.requests_in_flight(station.qemu) if link == "down" else None,
         bandwidth=record.bandwidth,
+        hosts=hosts_of(record, station.host.name),
+        journal=journal_of(story) if story else None,
+        memory=await memory_of(station.qemu),
     )
 
 

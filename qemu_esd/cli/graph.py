@@ -27,7 +27,7 @@ def graph(
         render.check_file(svg, "--svg")
     from qemu_esd import api
 
-    seen = run(api.graph_guest(vm))
+    seen = run(api.graph_guest(vm), "asking the hosts")
     if as_json:
         render.show_json(dataclasses.asdict(seen))
         return

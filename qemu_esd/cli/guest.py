@@ -100,7 +100,7 @@ def show_all(
     """Every QEMU on the hosts known here, ours or not."""
     from qemu_esd import guests
 
-    seen, failures = run(guests.list_everywhere(host or guests.known_hosts()))
+    seen, failures = run(guests.list_everywhere(host or guests.known_hosts()), "asking the hosts")
     table = render.plain_table("name", "host", "pid", "kept by", right=("pid",))
     for row in seen:
         table.add_row(render.printable(row.name), row.host, str(row.pid), row.keeper)

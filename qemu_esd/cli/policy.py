@@ -25,7 +25,7 @@ def policy(
     from qemu_esd import api
     from qemu_esd.cli.render_status import guest_picture
 
-    seen = run(api.change_policy(vm, disk, handler))
+    seen = run(api.change_policy(vm, disk, handler), "changing the policy")
     if as_json:
         render.show_json(dataclasses.asdict(seen))
     else:

@@ -19,7 +19,7 @@ def release(
     from qemu_esd import api
     from qemu_esd.cli.render_status import guest_picture
 
-    seen = run(api.release_guest(vm))
+    seen = run(api.release_guest(vm), "deleting what was left")
     if as_json:
         render.show_json(dataclasses.asdict(seen))
     else:

@@ -25,7 +25,7 @@ def map_disks(
     from qemu_esd import api
     from qemu_esd.cli import map_svg, render_map
 
-    host, maps = run(api.map_guest(vm, disk))
+    host, maps = run(api.map_guest(vm, disk), "asking for maps")
     if svg is not None:
         render.write_file(svg, map_svg.svg(vm, host, maps))
         return

@@ -31,14 +31,11 @@ def append(id: str, mark: Mark) -> None:
     line = json.dumps({"time": time.time(), "mark": json.loads(codec.dump(mark, Mark))})
     try:
         if not path.exists() or path.stat().st_size < MOST_BYTES:
-            with path.open("a", encoding="utf-8", opener=_private) as stream:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
                 stream.write(f"{line}\n")
     except OSError as error:
         logger.info("the trail cannot be written", file=str(path), why=str(error))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def read(id: str) -> tuple[Marked, ...]:

@@ -234,6 +234,25 @@ def test_progress_without_a_terminal_is_a_line_for_every_tenth() -> None:
     assert steps.line_of(Progress("RAM", 0, 0), 0.0) is None
 
 
+def test_progress_of_memory_says_whether_it_comes_to_its_end() -> None:
+    steps = render_progress.Steps()
+    assert steps.line_of(Progress("RAM", 0, 100 * MIB), 0.0) is not None
+    now = Progress("RAM", 50 * MIB, 100 * MIB, 2 * MIB, 310)
+    assert steps.line_of(now, 1.0) == (
+        "RAM   50 %  50.0 MiB of 100.0 MiB  50.0 MiB/s  1.0 s left"
+        "  the guest writes 2.0 MiB/s, would stand still for 310 ms"
+    )
+
+
+def test_progress_at_a_terminal() -> None:
+    paper = io.StringIO()
+    bars = render_progress.BarDisplay(paper)
+    bars.show(Progress("RAM", 50 * MIB, 100 * MIB, 2 * MIB, 310))
+    bars.show(Progress("vda", 50 * MIB, 100 * MIB))
+    bars.clear()
+    bars.close()
+
+
 def test_lines_go_to_the_stream() -> None:
     stream = io.StringIO()
     display = render_progress.display_for(stream)
