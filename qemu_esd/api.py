@@ -31,7 +31,7 @@ from qemu_esd.recording import Recorder, remembering
 
 T = TypeVar("T")
 # So long a picture of what was where when the guest arrived may take, at most.
-ARRIVAL_SECONDS = 2.0
+ARRIVAL_SECONDS = 10.0
 # Asked once, when the plan is known and nothing has been touched.
 Agree = Callable[[plan.Proposal], Awaitable[bool]]
 

@@ -62,8 +62,8 @@ class Recorder:
             trail.append(self._id, sample)
         self._latest.clear()
 
-    def remark(self, kind: str, text: str) -> None:
-        trail.append(self._id, Remark(kind, text))
+    def remark(self, level: str, text: str) -> None:
+        trail.append(self._id, Remark(level, text))
 
     def versions(self, source: str, source_version: tuple[int, ...], station: Station) -> None:
         qemu = {source: _dotted(source_version), station.host.name: _dotted(station.guest.version)}

@@ -254,13 +254,14 @@ async def _disk(station: Station, suid: str, id: str, size: int, record: DiskRec
         return DiskMap(replace(view, local_bytes=0, remote_bytes=size), None)
     if link is None and handler is not Handler.MISS:
         return DiskMap(view, None)
-    now = await residency(station, suid)
+    now = await residency(station, suid, link.export if link else "")
     local, remote = (now.local_bytes, now.remote_bytes) if now else (None, None)
     return DiskMap(replace(view, local_bytes=local, remote_bytes=remote), now)
 
 
-async def residency(station: Station, suid: str) -> Residency | None:
+async def residency(station: Station, suid: str, export: str) -> Residency | None:
     """Where each byte of a device is now, or None while it cannot be asked: its window is closed, or a link is dead.
+    `export` is what its link reads from, "" without one.
 
     A map is a question to the source too, so nobody waits for one when the watch of a link knows better.
     """
@@ -269,7 +270,7 @@ async def residency(station: Station, suid: str) -> Residency | None:
         async with asyncio.timeout(RESIDENCY_SECONDS):
             if await _silence(station) is not None:
                 return None
-            asked = windows.glance(station.host, station.sockets.nbd, suid)
+            asked = windows.glance(station.host, station.sockets.nbd, suid, export)
             tasks += map(asyncio.ensure_future, (asked, _until_silence(station)))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()

@@ -79,7 +79,7 @@ def _way(endpoint: Endpoint) -> tuple[str, str]:
 
 def journal_of(story: store.Story) -> JournalView:
     marks = [each.mark for each in trail.read(story.plan.id)]
-    errors = [mark.text for mark in marks if isinstance(mark, Remark) and mark.kind == "error"]
+    errors = [mark.text for mark in marks if isinstance(mark, Remark) and mark.level == "error"]
     return JournalView(story.plan.id, story.state, store.at_work(story.plan.id), tuple(errors[-LAST_ERRORS:]))
 
 

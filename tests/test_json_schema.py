@@ -42,8 +42,14 @@ def test_the_schemas_are_schemas(name: str) -> None:
 
 
 def test_what_is_wrong_does_not_fit() -> None:
-    wrong: dict[str, object]
-    for wrong in ({"link": "sideways"}, {"job": {}}, {"state": "gone"}, {"more": 1}, {"generation": -1}):
+    wrongs: tuple[dict[str, object], ...] = (
+        {"link": "sideways"},
+        {"job": {}},
+        {"state": "gone"},
+        {"more": 1},
+        {"generation": -1},
+    )
+    for wrong in wrongs:
         (guest,) = status(GUEST)["vms"]
         with pytest.raises(ValidationError):
             holds("status", {"vms": [guest | wrong]})

@@ -22,7 +22,7 @@ svg .hole { fill: var(--hole); } svg .bad { fill: var(--bad); }
 """
 
 
-def tag(name: str, *children: Element | str, **attributes: object) -> Element:
+def tag(name: str, /, *children: Element | str, **attributes: object) -> Element:
     """An element. `class_` is class, and any other underscore a dash; None leaves an attribute out."""
     words = {key.rstrip("_").replace("_", "-"): _text(value) for key, value in attributes.items() if value is not None}
     element = Element(name, words)

@@ -28,7 +28,7 @@ def try_out(request: Request, as_json: bool) -> None:
     plan: Plan | None = None
     remarks: tuple[str, ...] = ()
     try:
-        proposal = run(api.propose(request))
+        proposal = run(api.propose(request), "looking at both hosts")
         plan, problems, remarks = proposal.plan, proposal.problems, proposal.remarks
     except RefusedError as error:
         problems = (Problem(error.host or request.target, error.what, error.hint or ""),)
@@ -57,6 +57,7 @@ class Order:
 def move(order: Order) -> None:
     """Move the guest, and tell the outcome."""
     listener = Listener(order)
+    listener.begin()
     try:
         moved = run(_move(order, listener))
     except api.PlanRefusedError as error:
@@ -107,6 +108,11 @@ class Listener:
         self.state: State | None = None
         self.figures: dict[str, float] = {}
         self._order = order
+
+    def begin(self) -> None:
+        """Until there is a plan somebody at the terminal waits for both hosts."""
+        if sys.stderr.isatty():
+            self.display.say(f"looking at {self._order.request.vm}, and at {self._order.request.target}")
 
     def __call__(self, event: State | Measured | Progress) -> None:
         match event:

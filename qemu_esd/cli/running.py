@@ -8,10 +8,12 @@ from __future__ import annotations
 import itertools
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qemu_esd.cli import render
+from qemu_esd.errors import EsdError
 
 if TYPE_CHECKING:
     import asyncio
@@ -61,6 +63,17 @@ def is_interruption(end: BaseException) -> bool:
     """Whether it is the cancellation that `run` ends with."""
     loaded = sys.modules.get("asyncio")
     return loaded is not None and isinstance(end, loaded.CancelledError)
+
+
+@contextmanager
+def stopped(what: str, hint: str) -> Iterator[None]:
+    """An interruption in here becomes an error that says what it has led to, and the command to go on."""
+    try:
+        yield
+    except BaseException as end:
+        if not is_interruption(end):
+            raise
+        raise EsdError(f"stopped: {what}", hint=hint) from None
 
 
 async def _guarded(work: Coroutine[Any, Any, T]) -> T:

@@ -21,9 +21,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Remark:
-    """What was said to the user: `kind` is "note", "warning" or "error"."""
+    """What was said to the user: `level` is "note", "warning" or "error"."""
 
-    kind: str
+    level: str
     text: str
 
 

@@ -18,6 +18,7 @@ from qemu_esd.errors import QemuError
 from qemu_esd.graph import names
 from qemu_esd.hosts.base import Host, open_unix
 from qemu_esd.model.record import DiskRecord
+from qemu_esd.nbd.walk import BY_PIECES, BY_TIME, Pace
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
 
@@ -147,26 +148,39 @@ async def residency(host: Host, socket: str, suid: str) -> nbd.Residency:
         return nbd.residency(maps[nbd.ALLOCATION_DEPTH], maps[nbd.BASE_ALLOCATION])
 
 
-async def glance(host: Host, socket: str, suid: str) -> nbd.Residency:
+# What a source has does not change while it serves it: its maps, by the names of exports, of which no two are alike.
+# So whoever looks again and again asks nothing over a link that may be busy.
+_far_maps: dict[str, list[nbd.Extent]] = {}
+_MOST_EXTENTS, _MOST_MAPS = 1 << 16, 256
+
+
+async def glance(host: Host, socket: str, suid: str, export: str) -> nbd.Residency:
     """The same for a picture, and no proof: what the guest does between the answers of `own` and `far` may not show.
 
-    A disk of 1 TiB takes part of a second, and many seconds through `map`.
+    `export` is the name of the link's export. A disk of 1 TiB takes part of a second, and many seconds through `map`.
     """
     try:
         async with sides(host, socket, suid) as (own, far):
             # An odd number of bytes is told by the overlay as whole sectors.
             if own.size == far.size:
-                asked = (_stretched(own, nbd.ALLOCATION_DEPTH), _stretched(far, nbd.BASE_ALLOCATION))
-                return nbd.residency(*await asyncio.gather(*asked))
+                here, there = _stretched(own, nbd.ALLOCATION_DEPTH, BY_TIME), _far_map(far, export)
+                return nbd.residency(*await asyncio.gather(here, there))
     except nbd.NbdRefusedError:
         # They are closed: since a move that was undone, or there are two overlays.
         pass
     return await residency(host, socket, suid)
 
 
-async def _stretched(client: nbd.Client, context: str) -> list[nbd.Extent]:
+async def _far_map(far: nbd.Client, export: str) -> list[nbd.Extent]:
+    known = _far_maps.get(export) or await _stretched(far, nbd.BASE_ALLOCATION, BY_PIECES)
+    if len(known) < _MOST_EXTENTS and len(_far_maps) < _MOST_MAPS:
+        _far_maps[export] = known
+    return known
+
+
+async def _stretched(client: nbd.Client, context: str, pace: Pace) -> list[nbd.Extent]:
     """The whole map, by several stretches side by side: each piece of a stretch is a round trip."""
     step = max(client.size // STRETCHES, SHORTEST)
     starts = range(0, client.size, step - step % SHORTEST)
-    asked = [client.map(offset=start, length=min(starts.step, client.size - start)) for start in starts]
+    asked = [client.map(offset=start, length=min(starts.step, client.size - start), pace=pace) for start in starts]
     return nbd.merge(extent for part in await asyncio.gather(*asked) for extent in part[context])

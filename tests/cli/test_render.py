@@ -244,13 +244,21 @@ def test_progress_of_memory_says_whether_it_comes_to_its_end() -> None:
     )
 
 
-def test_progress_at_a_terminal() -> None:
-    paper = io.StringIO()
-    bars = render_progress.BarDisplay(paper)
+def test_progress_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "140")
+    paper = _Terminal()
+    bars = render_progress.display_for(paper)
     bars.show(Progress("RAM", 50 * MIB, 100 * MIB, 2 * MIB, 310))
     bars.show(Progress("vda", 50 * MIB, 100 * MIB))
-    bars.clear()
     bars.close()
+    assert "the guest writes 2.0 MiB/s, would stand still for 310 ms" in paper.getvalue()
+    assert "vda" in paper.getvalue()
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_lines_go_to_the_stream() -> None:

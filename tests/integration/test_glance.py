@@ -8,6 +8,7 @@ import pytest
 
 from images.pattern import MIB
 from qemu_esd import api
+from qemu_esd.model.disk import Link
 from qemu_esd.model.policy import Handler
 from qemu_esd.nbd import Where
 from qemu_esd.phases import windows
@@ -30,13 +31,15 @@ async def test_the_same_as_the_slow_map(fleet: Fleet) -> None:
     async with api.open_guest("vm1", "hostB") as station:
         place = station.host, station.sockets.nbd
         for row in station.record.disks:
-            quick, slow = await windows.glance(*place, row.suid), await windows.residency(*place, row.suid)
+            (link,) = [layer for layer in row.chain if isinstance(layer, Link)]
+            quick = await windows.glance(*place, row.suid, link.export)
+            slow = await windows.residency(*place, row.suid)
             assert quick == slow
             assert {part.state for part in quick.ranges} == set(Where)
             assert sum(part.length for part in quick.ranges) == row.size
             # As it is after a migration that was undone.
             await windows.close_sides(station.qemu, row.suid)
-            assert await windows.glance(*place, row.suid) == slow
+            assert await windows.glance(*place, row.suid, link.export) == slow
 
     file = fleet.b.path("/tmp/map.svg")
     told = await say("map", "vm1", "vda", "--svg", str(file))
