@@ -136,7 +136,8 @@ def test_quick_answers_make_requests_as_long_as_they_can_be() -> None:
 
 
 def test_over_a_slow_link_few_pieces_are_asked_for_in_long_requests_and_many_in_short_ones() -> None:
-    long, short = PaceByPieces(), PaceByPieces()
+    long: Pace = PaceByPieces()
+    short: Pace = PaceByPieces()
     for _ in range(4):
         long, short = long.after(10 * SLOW_SECONDS, 2), short.after(10 * SLOW_SECONDS, 1000)
     assert (long.length, short.length) == (MAX_REQUEST, FIRST_REQUEST >> 4)
