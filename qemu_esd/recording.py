@@ -86,7 +86,8 @@ def remembering(id: str) -> Iterator[Recorder]:
     try:
         yield recorder
     except EsdError as error:
-        recorder.remark("error", f"{error}; try: {error.hint}" if error.hint else str(error))
+        # Without its hint: a command that was right then may be wrong when it is read.
+        recorder.remark("error", str(error))
         raise
     finally:
         logger.heard = former
