@@ -1,6 +1,6 @@
-"""For Python callers: what the commands do, without their words.
+"""For Python callers: what the commands do, without their words. docs/api.md tells of it, with examples that run.
 
-report = await api.migrate(Request("vm1", "hostB", Handler.ON_DEMAND), print)
+moved = await api.migrate(Request("vm1", "hostB", Handler.ON_DEMAND), print)
 """
 
 from __future__ import annotations
@@ -12,23 +12,35 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from qemu_esd import guests, migration, mover_process, recovery, status, view
+from qemu_esd import doctor, guests, hooks, log, migration, mover_process, recovery, status, trial, view
+from qemu_esd.adhoc import Peer, open_peer
 from qemu_esd.errors import EsdError, RefusedError, UnfinishedError, UsageError
-from qemu_esd.hosts.connect import Hosts
+from qemu_esd.hosts.connect import Hosts, open_hosts
 from qemu_esd.journal import claims, registry, store
 from qemu_esd.model.block_graph import BlockGraph
 from qemu_esd.model.disk import link_of
-from qemu_esd.model.plan import Problem
+from qemu_esd.model.finding import Finding, Level
+from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
-from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, State
+from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, Measured, State
 from qemu_esd.model.recovery import Wish
-from qemu_esd.model.request import Request
+from qemu_esd.model.request import DEFAULT_PORTS, Request
 from qemu_esd.phases import adopt as adopting
 from qemu_esd.phases import block_graph, discard, look, plan, policy, release, settle
-from qemu_esd.phases.context import Clock, Context, Monitors, Reporter
+from qemu_esd.phases.context import Clock, Context, Event, Monitors, Progress, Reporter
 from qemu_esd.phases.station import Station, observe_station, open_station
 from qemu_esd.recording import Recorder, remembering
 
+__all__ = [
+    "Agree", "Desk", "DiskMap", "EsdError", "Event", "Finding", "Handler", "Level", "Measured", "Peer",
+    "PlanRefusedError", "Problem", "Progress", "RefusedError", "Reporter", "Request", "State", "Transport", "Trial",
+    "UnfinishedError", "UsageError", "Wish",
+    "adopt", "broken_off", "change_policy", "command_to_go_on", "examine", "follow_policy", "graph_guest",
+    "look_around", "look_at_guests", "map_guest", "migrate", "migrate_detached", "open_desk", "open_guest", "open_peer",
+    "propose", "recorded", "recover", "release_guest", "settle_guest", "try_out",
+]  # fmt: skip
+
+Trial, DiskMap = trial.Trial, view.DiskMap
 T = TypeVar("T")
 # So long a picture of what was where when the guest arrived may take, at most.
 ARRIVAL_SECONDS = 10.0
@@ -69,6 +81,19 @@ async def propose(request: Request) -> plan.Proposal:
     return proposal
 
 
+async def examine(names: Collection[str], ports: range = DEFAULT_PORTS) -> tuple[Finding, ...]:
+    """What `doctor` finds of these hosts, and of the ways between them. Raises UsageError for a name that is none."""
+    async with open_hosts() as hosts:
+        return await doctor.examine(hosts, tuple(names), ports)
+
+
+async def try_out(request: Request) -> trial.Trial:
+    """`propose`, and where that finds no problem the checks of `doctor` for both hosts, and a forecast."""
+    proposal = await propose(request)
+    async with open_hosts() as hosts:
+        return await trial.try_out(hosts, request, proposal)
+
+
 async def migrate(
     request: Request, report: Reporter, *, until_settled: bool = True, agree: Agree | None = None
 ) -> view.MigrationView:
@@ -85,18 +110,21 @@ async def migrate(
             raise PlanRefusedError(proposal.problems)
         if agree is not None and not await agree(proposal):
             raise RefusedError("not confirmed, and nothing was touched")
-        with store.begin(proposal.plan) as journal, remembering(proposal.plan.id) as recorder:
+        id = proposal.plan.id
+        with store.begin(proposal.plan) as journal, remembering(id) as recorder, log.bound(migration=id, vm=request.vm):
             for remark in proposal.remarks:
                 recorder.remark("note", remark)
-            ctx = Context(proposal.plan, desk.hosts, desk.monitors, journal, recorder.hearing(report), clock)
-            ctx.measure("planned", "start")
-            station = await _whole(migration.migrate(ctx), journal)
-            recorder.versions(proposal.plan.source.host, proposal.plan.guest.version, station)
-            with _going_on(request.vm, request.target, (disk.handler for disk in proposal.plan.disks)):
-                if until_settled:
-                    station = await _finish(ctx, station, recorder)
-                ctx.measure("total", "start")
-                return view.of_migration(journal.story, await _maps(station, recorder))
+            async with hooks.telling(hooks.subject_of(proposal.plan), report) as telling:
+                heard = recorder.hearing(telling)
+                ctx = Context(proposal.plan, desk.hosts, desk.monitors, journal, heard, clock)
+                ctx.measure("planned", "start")
+                station = await _whole(migration.migrate(ctx), journal)
+                recorder.versions(proposal.plan.source.host, proposal.plan.guest.version, station)
+                with _going_on(request.vm, request.target, (disk.handler for disk in proposal.plan.disks)):
+                    if until_settled:
+                        station = await _finish(ctx, station, recorder)
+                    ctx.measure("total", "start")
+                    return view.of_migration(journal.story, await _maps(station, recorder))
 
 
 async def _finish(ctx: Context, station: Station, recorder: Recorder) -> Station:
@@ -182,15 +210,16 @@ async def settle_guest(vm: str, host: str | None, on_bytes: settle.OnBytes) -> v
     async with mover_process.taken_over(vm), open_guest(vm, host) as station:
         if not station.record.upstream:
             return await view.of_station(station)
-        with _journal(station.record) as note, _remembered(station.record) as recorder:
-            with _going_on(vm, station.host.name, ()):
-                note(State.SETTLING)
-                heard = recorder.hearing_bytes(on_bytes) if recorder else on_bytes
-                station = await settle.settle(station, heard)
-                note(State.SETTLED)
-                if recorder is not None:
-                    await _maps(station, recorder)
-                return await view.of_station(station)
+        async with _told_of(station, lambda _: None) as tell:
+            with _journal(station.record) as note, _remembered(station.record) as recorder:
+                with _going_on(vm, station.host.name, ()):
+                    note(State.SETTLING)
+                    station = await settle.settle(station, recorder.hearing_bytes(on_bytes) if recorder else on_bytes)
+                    note(State.SETTLED)
+                    tell(State.SETTLED)
+                    if recorder is not None:
+                        await _maps(station, recorder)
+                    return await view.of_station(station)
 
 
 @contextmanager
@@ -212,16 +241,28 @@ async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False
         record = station.record
         if not record.upstream or record.migration is None:
             return await view.of_station(station)
-        with store.reopen(record.migration) as journal, remembering(record.migration) as recorder:
-            with _going_on(vm, station.host.name, (disk.handler for disk in station.linked())):
-                heard = recorder.hearing(report)
-                ctx = Context(journal.story.plan, station.hosts, station.monitors, journal, heard)
-                station = await _finish(ctx, station, recorder)
-                await _maps(station, recorder)
-                if release_then and not station.record.upstream:
-                    station = await release.release(station)
-                    ctx.enter(State.RELEASED)
-                return await view.of_station(station)
+        async with _told_of(station, report) as telling:
+            with store.reopen(record.migration) as journal, remembering(record.migration) as recorder:
+                with _going_on(vm, station.host.name, (disk.handler for disk in station.linked())):
+                    heard = recorder.hearing(telling)
+                    ctx = Context(journal.story.plan, station.hosts, station.monitors, journal, heard)
+                    station = await _finish(ctx, station, recorder)
+                    await _maps(station, recorder)
+                    if release_then and not station.record.upstream:
+                        station = await release.release(station)
+                        ctx.enter(State.RELEASED)
+                    return await view.of_station(station)
+
+
+@asynccontextmanager
+async def _told_of(station: Station, report: Reporter) -> AsyncIterator[Reporter]:
+    """Hooks and log lines know of which migration the guest is being settled."""
+    record = station.record
+    source = record.upstream[0].host if record.upstream else None
+    subject = hooks.Subject(record.migration, record.name, source, station.host.name)
+    with log.bound(migration=record.migration, vm=record.name, host=station.host.name):
+        async with hooks.telling(subject, report) as telling:
+            yield telling
 
 
 def broken_off(word: str | None) -> store.Story:
@@ -265,15 +306,17 @@ async def recover(
     if wish is Wish.DISCARD and source in lost:
         raise UsageError(f"{source} is where {vm} would start", hint=f"name the one that is lost: {target}")
     async with mover_process.taken_over(vm), open_desk() as desk:
-        with store.reopen(story.plan.id) as journal, remembering(story.plan.id) as recorder:
-            heard = recorder.hearing(report)
-            ctx = Context(story.plan, desk.hosts, desk.monitors, journal, heard, Clock(started=False))
-            station = await recovery.recover(ctx, wish, lost, agree)
-            if station is None:
-                return view.of_story(journal.story)
-            with _going_on(vm, target, (disk.handler for disk in story.plan.disks)):
-                station = await _finish(ctx, station, recorder)
-                return view.of_migration(journal.story, await _maps(station, recorder))
+        id = story.plan.id
+        with store.reopen(id) as journal, remembering(id) as recorder, log.bound(migration=id, vm=vm):
+            async with hooks.telling(hooks.subject_of(story.plan), report) as telling:
+                heard = recorder.hearing(telling)
+                ctx = Context(story.plan, desk.hosts, desk.monitors, journal, heard, Clock(started=False))
+                station = await recovery.recover(ctx, wish, lost, agree)
+                if station is None:
+                    return view.of_story(journal.story)
+                with _going_on(vm, target, (disk.handler for disk in story.plan.disks)):
+                    station = await _finish(ctx, station, recorder)
+                    return view.of_migration(journal.story, await _maps(station, recorder))
 
 
 @contextmanager

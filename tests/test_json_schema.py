@@ -18,7 +18,7 @@ DISK = DiskView("vda", "suid1", "on-demand", "local", 128, 2, 126, True)
 MOVED = MigrationView("0badcafe", "vm", "a", "b", True, "handed-over", 46.4, 800.0, None, (DISK,))
 GUEST = GuestView(
     "0badcafe", "vm", "a", "b", True, "settling", 46.4, None, None, (DISK,), "b", "down", JobView("vda", 1, 2, 3, None),
-    "io-error", 1, ("a",), ("c",), "a problem", 12, {"vda": "nospace"}, 3, "auto",
+    "io-error", 1, ("a",), ("c",), "a problem", 12, 34, {"vda": "nospace"}, 3, "auto",
     (HostView("b", "runs"), HostView("a", "serves", "0badcafe", "tls", "192.0.2.1:49800")),
     JournalView("0badcafe", "settling", True, ("an error",)), MemoryView(1, 2, None, 3),
 )  # fmt: skip

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qemu_esd.errors import EsdError, UsageError
+from qemu_esd.log import Format, logger
 
 
 def show(thing: RenderableType) -> None:
@@ -62,7 +63,10 @@ def write_file(file: Path, text: str) -> None:
 
 
 def note(thing: RenderableType) -> None:
-    """On stderr: what is said beside the result."""
+    """On stderr: what is said beside the result. Where log lines are JSON it is one of them."""
+    if logger.format is Format.JSON:
+        logger.warning(drawn(thing, Console(highlight=False, color_system=None)))
+        return
     with reader_may_leave(sys.stderr):
         print(drawn(thing, Console(stderr=True, highlight=False)), file=sys.stderr, flush=True)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import is_interruption, run
 from qemu_esd.errors import UsageError
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def status(
-    vm: Annotated[str | None, typer.Argument(help="One guest, in full; all that are known otherwise.")] = None,
+    vm: Annotated[
+        str | None,
+        typer.Argument(help="One guest, in full; all that are known otherwise.", autocompletion=complete.vms),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Again and again, until q; without a terminal a line per change.")
     ] = False,
