@@ -11,7 +11,6 @@ overlay's tables fall into: a disk of 1 TiB with nothing in it has 131,072 of th
 from __future__ import annotations
 
 import asyncio
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -20,7 +19,6 @@ from qemu_esd.errors import QemuError
 from qemu_esd.graph import names
 from qemu_esd.hosts.base import Host, open_unix
 from qemu_esd.model.record import DiskRecord
-from qemu_esd.nbd.walk import BY_PIECES, BY_TIME, Pace
 from qemu_esd.nbd.walk import BY_PIECES, BY_TIME, Pace
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
