@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qemu_esd.cli import render
 from qemu_esd.errors import EsdError
+from qemu_esd.log import Format, logger
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,7 +48,7 @@ async def _with_words(work: Coroutine[Any, Any, T], waiting: str) -> T:
 async def _say_later(waiting: str) -> None:
     import asyncio
 
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or logger.format is Format.JSON:
         return
     await asyncio.sleep(WAIT_SECONDS)
     try:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from qemu_esd.model.block_graph import BlockNode, Edge, User, UserKind
-from qemu_esd.qmp import jobs
+from qemu_esd.qmp import care, jobs
 from qemu_esd.qmp.session import Session
 
 # Only these have a path for a file name; that of an NBD client has the name of an export in it, which is a secret.
 _FILES = ("file", "host_device")
+_NODES = "query-named-block-nodes"
 # A job names the node that it began with, besides those that it works on.
 _BEGAN_WITH = "main node"
 
@@ -27,10 +28,12 @@ class Drawn:
 async def draw(session: Session, *, has_devices: bool) -> Drawn:
     """The graph of a program; a storage daemon has no devices.
 
-    By a command that QEMU calls unstable, which every version since 4.0 has: no other tells all edges.
+    By a command that QEMU calls unstable, which every version since 4.0 has: no other tells all edges. Raises
+    RefusedError where a question would end it.
     """
+    await care.check_harmless(session, _NODES)
     graph = await session.execute("x-debug-query-block-graph")
-    rows = await session.execute("query-named-block-nodes", flat=True)
+    rows = await session.execute(_NODES, flat=True)
     edges = _edges(graph)
     devices = _devices(await session.execute("query-block")) if has_devices else ()
     exports = [_export(row) for row in await session.execute("query-block-exports")]
