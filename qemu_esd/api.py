@@ -40,7 +40,8 @@ __all__ = [
     "propose", "recorded", "recover", "release_guest", "settle_guest", "try_out",
 ]  # fmt: skip
 
-Trial, DiskMap = trial.Trial, view.DiskMap
+Trial = trial.Trial
+DiskMap = view.DiskMap
 T = TypeVar("T")
 # So long a picture of what was where when the guest arrived may take, at most.
 ARRIVAL_SECONDS = 10.0
