@@ -29,7 +29,7 @@ from qemu_esd.phases import adopt as adopting
 from qemu_esd.phases import block_graph, discard, look, plan, policy, release, settle
 from qemu_esd.phases.context import Clock, Context, Event, Monitors, Progress, Reporter
 from qemu_esd.phases.station import Station, observe_station, open_station
-from qemu_esd.recording import Recorder, remembering
+from qemu_esd.recording import remembering, remembering_guest
 
 __all__ = [
     "Agree", "Desk", "DiskMap", "EsdError", "Event", "Finding", "Handler", "Level", "Measured", "Peer",
@@ -43,8 +43,6 @@ __all__ = [
 Trial = trial.Trial
 DiskMap = view.DiskMap
 T = TypeVar("T")
-# So long a picture of what was where when the guest arrived may take, at most.
-ARRIVAL_SECONDS = 10.0
 # Asked once, when the plan is known and nothing has been touched.
 Agree = Callable[[plan.Proposal], Awaitable[bool]]
 
@@ -123,31 +121,9 @@ async def migrate(
                 recorder.versions(proposal.plan.source.host, proposal.plan.guest.version, station)
                 with _going_on(request.vm, request.target, (disk.handler for disk in proposal.plan.disks)):
                     if until_settled:
-                        station = await _finish(ctx, station, recorder)
+                        station = await recorder.finish(ctx, station)
                     ctx.measure("total", "start")
-                    return view.of_migration(journal.story, await _maps(station, recorder))
-
-
-async def _finish(ctx: Context, station: Station, recorder: Recorder) -> Station:
-    """What the policy moves by itself. Beside it, what was where when the guest arrived is remembered."""
-    looking = asyncio.ensure_future(_arrival_maps(station, recorder))
-    try:
-        return await migration.finish(ctx, station)
-    finally:
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
-
-
-async def _arrival_maps(station: Station, recorder: Recorder) -> None:
-    async with asyncio.timeout(ARRIVAL_SECONDS):
-        recorder.maps("arrived", await view.disk_maps(station, station.guest.disks))
-
-
-async def _maps(station: Station, recorder: Recorder) -> tuple[view.DiskMap, ...]:
-    """What is where at the end of a command, remembered too."""
-    maps = await view.disk_maps(station, station.guest.disks)
-    recorder.maps("end", maps)
-    return maps
+                    return view.of_migration(journal.story, await recorder.at_the_end(station))
 
 
 async def _whole(work: Coroutine[Any, Any, T], journal: store.Journal) -> T:
@@ -212,25 +188,15 @@ async def settle_guest(vm: str, host: str | None, on_bytes: settle.OnBytes) -> v
         if not station.record.upstream:
             return await view.of_station(station)
         async with _told_of(station, lambda _: None) as tell:
-            with _journal(station.record) as note, _remembered(station.record) as recorder:
+            with _journal(station.record) as note, remembering_guest(station.record) as recorder:
                 with _going_on(vm, station.host.name, ()):
                     note(State.SETTLING)
                     station = await settle.settle(station, recorder.hearing_bytes(on_bytes) if recorder else on_bytes)
                     note(State.SETTLED)
                     tell(State.SETTLED)
                     if recorder is not None:
-                        await _maps(station, recorder)
+                        await recorder.at_the_end(station)
                     return await view.of_station(station)
-
-
-@contextmanager
-def _remembered(record: GuestRecord) -> Iterator[Recorder | None]:
-    """What remembers how the guest's last migration goes on, where this controller has its journal."""
-    if record.migration is None or not store.path_of(record.migration).exists():
-        yield None
-        return
-    with remembering(record.migration) as recorder:
-        yield recorder
 
 
 async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False) -> view.GuestView:
@@ -247,8 +213,8 @@ async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False
                 with _going_on(vm, station.host.name, (disk.handler for disk in station.linked())):
                     heard = recorder.hearing(telling)
                     ctx = Context(journal.story.plan, station.hosts, station.monitors, journal, heard)
-                    station = await _finish(ctx, station, recorder)
-                    await _maps(station, recorder)
+                    station = await recorder.finish(ctx, station)
+                    await recorder.at_the_end(station)
                     if release_then and not station.record.upstream:
                         station = await release.release(station)
                         ctx.enter(State.RELEASED)
@@ -316,8 +282,8 @@ async def recover(
                 if station is None:
                     return view.of_story(journal.story)
                 with _going_on(vm, target, (disk.handler for disk in story.plan.disks)):
-                    station = await _finish(ctx, station, recorder)
-                    return view.of_migration(journal.story, await _maps(station, recorder))
+                    station = await recorder.finish(ctx, station)
+                    return view.of_migration(journal.story, await recorder.at_the_end(station))
 
 
 @contextmanager

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from qemu_esd import __version__
+from qemu_esd import __version__, migration
 from qemu_esd.errors import EsdError
-from qemu_esd.journal import trail
+from qemu_esd.journal import store, trail
 from qemu_esd.log import logger
-from qemu_esd.model.record import Measured, State
+from qemu_esd.model.record import GuestRecord, Measured, State
 from qemu_esd.model.trail import Remark, Sample, Snapshot, Versions
 from qemu_esd.nbd.cells import cell_bytes, cells
-from qemu_esd.phases.context import Progress, Reporter
+from qemu_esd.phases.context import Context, Progress, Reporter
 from qemu_esd.phases.settle import OnBytes
 from qemu_esd.phases.station import Station
-from qemu_esd.view import DiskMap
+from qemu_esd.view import DiskMap, disk_maps
 
 CELLS = 512
+# So long a picture of what was where when the guest arrived may take, at most.
+ARRIVAL_SECONDS = 10.0
 
 
 class Recorder:
@@ -69,7 +72,26 @@ class Recorder:
         qemu = {source: _dotted(source_version), station.host.name: _dotted(station.guest.version)}
         trail.append(self._id, Versions(__version__, qemu))
 
-    def maps(self, moment: str, maps: Iterable[DiskMap]) -> None:
+    async def finish(self, ctx: Context, station: Station) -> Station:
+        """What the policy moves by itself. Beside it, what was where when the guest arrived is remembered."""
+        looking = asyncio.ensure_future(self._at_the_arrival(station))
+        try:
+            return await migration.finish(ctx, station)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+    async def _at_the_arrival(self, station: Station) -> None:
+        async with asyncio.timeout(ARRIVAL_SECONDS):
+            self._snapshots("arrived", await disk_maps(station, station.guest.disks))
+
+    async def at_the_end(self, station: Station) -> tuple[DiskMap, ...]:
+        """What is where at the end of a command."""
+        maps = await disk_maps(station, station.guest.disks)
+        self._snapshots("end", maps)
+        return maps
+
+    def _snapshots(self, moment: str, maps: Iterable[DiskMap]) -> None:
         for each in maps:
             trail.append(self._id, snapshot(moment, each))
 
@@ -92,6 +114,16 @@ def remembering(id: str) -> Iterator[Recorder]:
     finally:
         logger.heard = former
         recorder._last_samples()
+
+
+@contextmanager
+def remembering_guest(record: GuestRecord) -> Iterator[Recorder | None]:
+    """The same of the guest's last migration, where this controller has its journal; None elsewhere."""
+    if record.migration is None or not store.path_of(record.migration).exists():
+        yield None
+        return
+    with remembering(record.migration) as recorder:
+        yield recorder
 
 
 def snapshot(moment: str, disk: DiskMap) -> Snapshot:

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 from qemu_esd.errors import UsageError
 
 
 def graph(
-    vm: str,
+    vm: complete.Vm,
     as_dot: Annotated[bool, typer.Option("--dot", help="In the words of Graphviz.")] = False,
     as_mermaid: Annotated[bool, typer.Option("--mermaid", help="In the words of Mermaid.")] = False,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="As a picture, into FILE.")] = None,

@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 
 
 def report(
-    word: Annotated[str, typer.Argument(metavar="ID|VM", help="A migration, or a guest for its last one.")],
+    word: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|VM", help="A migration, or a guest for its last one.", autocompletion=complete.stories
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="qemu-esd-ID.html here, if nothing is said.")
     ] = None,
