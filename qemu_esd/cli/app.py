@@ -13,6 +13,7 @@ from rich.text import Text
 from qemu_esd import __version__, log, trace
 from qemu_esd.cli import (
     doctor,
+    graph,
     guest,
     host,
     lab,
@@ -23,6 +24,7 @@ from qemu_esd.cli import (
     recover,
     release,
     render,
+    report,
     residency,
     running,
     settle,
@@ -34,6 +36,8 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 for command in (
     migrate.migrate,
     status.status,
+    graph.graph,
+    report.report,
     policy.policy,
     settle.settle,
     release.release,

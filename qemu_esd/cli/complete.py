@@ -128,5 +128,14 @@ def migrations(_: typer.Context) -> Iterator[str]:
         yield story.plan.vm
 
 
+@_offered
+def stories(_: typer.Context) -> Iterator[str]:
+    """All migrations that have a journal here, and all guests."""
+    from qemu_esd.journal import store
+
+    yield from store.all_ids()
+    yield from _vms()
+
+
 Vm = Annotated[str, typer.Argument(autocompletion=vms)]
 AHost = Annotated[str, typer.Argument(autocompletion=hosts)]

@@ -106,6 +106,8 @@ async def start_target(ctx: Context) -> None:
             await machine.cont(target)
             await resumed.wait(lambda _: True, SWITCH_SECONDS, "the guest running on the target")
     ctx.clock.mark("resumed")
+    if ctx.clock.ms("stopped") is not None:
+        await stream.tell_end(ctx, await ctx.source_qemu())
     # Written now, because while the guest stood still it would have waited for our disk.
     ctx.measure("precopy", "start", "stopped")
     ctx.measure("downtime", "stopped", "resumed")
