@@ -11,7 +11,21 @@ import typer
 from rich.text import Text
 
 from qemu_esd import __version__, log, trace
-from qemu_esd.cli import guest, host, lab, migrate, policy, recover, release, render, residency, running, settle, status
+from qemu_esd.cli import (
+    device,
+    guest,
+    host,
+    lab,
+    migrate,
+    policy,
+    recover,
+    release,
+    render,
+    residency,
+    running,
+    settle,
+    status,
+)
 from qemu_esd.errors import EsdError, UsageError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
@@ -27,6 +41,7 @@ for command in (
     app.command()(command)
 app.command("map")(residency.map_disks)
 app.add_typer(guest.app, name="vm")
+app.add_typer(device.app, name="device")
 app.add_typer(host.app, name="host")
 app.add_typer(lab.app, name="lab")
 
