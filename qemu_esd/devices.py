@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 from qemu_esd import nbd
 from qemu_esd.errors import EsdError, HostError, RefusedError, UsageError
@@ -17,12 +17,13 @@ from qemu_esd.hosts.connect import Hosts, check_host_name
 from qemu_esd.journal import claims, devices
 from qemu_esd.model import device
 from qemu_esd.model.device import DeviceRecord, Seat
-from qemu_esd.model.disk import Image
+from qemu_esd.model.disk import Image, images
 from qemu_esd.model.plan import Site
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import DEFAULT_PORTS
 from qemu_esd.model.suid import MAX_LENGTH
 from qemu_esd.phases import device_clients, device_daemons, device_move, device_records, device_settle, windows
+from qemu_esd.phases.context import Monitors
 from qemu_esd.phases.device_clients import Client
 from qemu_esd.phases.device_daemons import FACE, GATE, Crew
 
@@ -32,13 +33,12 @@ POLICIES = (Handler.ON_DEMAND, Handler.BACKGROUND, Handler.REDIRECT)
 
 @dataclass(frozen=True)
 class Wanted:
-    """A device to be made. `image` None: a new raw image of `size` bytes on the first of `hosts`; else one that is
-    there, which stays whoever's it is."""
+    """A device to be made. `chain`: images that are there, on the first of `hosts`, top first; none: a new raw image of
+    `size` bytes."""
 
     suid: str
     hosts: tuple[str, ...]
-    size: int = 0
-    image: Image | None = None
+    size: int
     chain: tuple[Image, ...] = ()
     policy: Handler = Handler.BACKGROUND
     owner: str = ""
@@ -72,15 +72,21 @@ def new_suid() -> str:
 
 async def create(crew: Crew, wanted: Wanted) -> DeviceRecord:
     """Raises RefusedError before anything is touched. A kill in the middle: `device delete` removes what is there."""
-    check_suid(wanted.suid)
-    hosts = await _open_all(crew, wanted.hosts)
-    await _check_new(hosts, wanted)
+    hosts = await check_new(crew, wanted)
     with claims.opened() as taken:
         record = await _decided(hosts, wanted, taken)
         # A kill from here on: the controller knows that there is something, and where.
         devices.remember(record.suid, record.hosts)
         await _make(crew, record)
     return record
+
+
+async def check_new(crew: Crew, wanted: Wanted) -> tuple[Host, ...]:
+    """The hosts, if a device can be made there. Raises RefusedError, UsageError."""
+    check_suid(wanted.suid)
+    hosts = await _open_all(crew, wanted.hosts)
+    await _check_hosts(hosts, wanted)
+    return hosts
 
 
 async def _open_all(crew: Crew, names: Sequence[str]) -> tuple[Host, ...]:
@@ -91,7 +97,7 @@ async def _open_all(crew: Crew, names: Sequence[str]) -> tuple[Host, ...]:
     return tuple(await asyncio.gather(*(crew.hosts.get(name) for name in names)))
 
 
-async def _check_new(hosts: Sequence[Host], wanted: Wanted) -> None:
+async def _check_hosts(hosts: Sequence[Host], wanted: Wanted) -> None:
     for host in hosts:
         here = await facts.look(host)
         missing = {"qemu-storage-daemon", "qemu-img", "perl", "ss"} - here.programs
@@ -110,11 +116,10 @@ async def _check_new(hosts: Sequence[Host], wanted: Wanted) -> None:
 async def _decided(hosts: Sequence[Host], wanted: Wanted, taken: claims.Claims) -> DeviceRecord:
     first = (await facts.look(hosts[0])).paths
     chain = wanted.chain or (Image(device.member_path(first, wanted.suid, 0, "raw"), "raw"),)
-    size = wanted.size or await qemu_img.virtual_size(hosts[0], chain[0].path, chain[0].format)
     seats = tuple([await _seat(host, hosts, wanted.ports, taken) for host in hosts])
     return DeviceRecord(
         suid=wanted.suid,
-        size=size,
+        size=wanted.size,
         generation=1,
         seats=seats,
         authority=hosts[0].name,
@@ -300,7 +305,8 @@ async def restore(crew: Crew, suid: str, host: str | None = None) -> DeviceRecor
 
 
 async def delete(crew: Crew, suid: str, host: str | None = None, *, keep_image: bool = False) -> DeviceRecord:
-    """The device, and its images but for a borrowed one, are gone. Raises RefusedError while somebody uses it."""
+    """The device is gone, with the images that we have made; with `keep_image` those that have its data now stay, to be
+    used without it. Raises RefusedError while somebody uses it."""
     record = await find(crew, suid, host)
     for seat in record.seats:
         there = await crew.hosts.get(seat.host)
@@ -311,32 +317,29 @@ async def delete(crew: Crew, suid: str, host: str | None = None, *, keep_image: 
     ordered = sorted(record.seats, key=lambda seat: seat.host == record.authority)
     for seat in ordered:
         await device_daemons.remove_from(await crew.hosts.get(seat.host), seat, suid)
-        if not keep_image:
-            await _remove_images(crew, record, seat)
+        kept = {image.path for image in images(record.chain)} if keep_image and seat.host == record.authority else set()
+        await _remove_images(crew, record, seat, kept)
+    if keep_image and record.is_whole and device.is_ours(record.seat(record.authority).paths, record.top):
+        await qemu_img.forget_backing(await crew.hosts.get(record.authority), record.top.path)
     devices.forget(suid)
     return record
 
 
-async def _remove_images(crew: Crew, record: DeviceRecord, seat: Seat) -> None:
+async def _remove_images(crew: Crew, record: DeviceRecord, seat: Seat, kept: Collection[str]) -> None:
     """What we have made of it on a host."""
     host = await crew.hosts.get(seat.host)
     folder = f"{seat.paths.state}/disks"
     for name in await files.listing(host, folder):
-        if re.fullmatch(rf"{re.escape(record.suid)}\.d\d+\.(raw|qcow2)(\.moved-[0-9a-f]{{8}})?", name):
+        if (
+            re.fullmatch(rf"{re.escape(record.suid)}\.d\d+\.(raw|qcow2)(\.moved-[0-9a-f]{{8}})?", name)
+            and f"{folder}/{name}" not in kept
+        ):
             await files.remove(host, f"{folder}/{name}")
 
 
 @asynccontextmanager
 async def opened() -> AsyncIterator[Crew]:
     """Hosts and monitors of one command."""
-    from contextlib import AsyncExitStack
-
-    from qemu_esd.phases.context import Monitors
-
     async with AsyncExitStack() as stack:
         hosts = Hosts(stack)
         yield Crew(hosts, Monitors(hosts, stack))
-
-
-def with_policy(record: DeviceRecord, policy: Handler) -> DeviceRecord:
-    return replace(record, policy=policy)

@@ -24,6 +24,7 @@ from qemu_esd.cli import (
     residency,
     running,
     settle,
+    share,
     status,
 )
 from qemu_esd.errors import EsdError, UsageError
@@ -35,6 +36,7 @@ for command in (
     policy.policy,
     settle.settle,
     release.release,
+    share.share,
     recover.resume,
     recover.rollback,
 ):

@@ -141,6 +141,11 @@ def unit(part: str, suid: str) -> str:
     return f"{part}-{suid}"
 
 
+def is_ours(paths: HostPaths, image: Image) -> bool:
+    """Whether we have made an image, and not whoever shares it."""
+    return image.format == "qcow2" and image.path.startswith(f"{paths.state}/disks/")
+
+
 def member_path(paths: HostPaths, suid: str, generation: int, format: str) -> str:
     """An image of ours of a device."""
     return f"{paths.state}/disks/{suid}.d{generation}.{format}"

@@ -72,9 +72,9 @@ async def apply_on(crew: Crew, record: DeviceRecord, seat: Seat) -> None:
     host = await crew.hosts.get(seat.host)
     await device_records.write(host, seat.paths, record)
     # A gate reads from its face. One whose face has taken that away would wait for it, for as long as its link may.
-    gate, face = _apply_gate(crew, host, record, seat), _apply_face(crew, host, record, seat)
-    for each in (gate, face) if await _shrinks(host, record, seat) else (face, gate):
-        await each
+    parts = (_apply_gate, _apply_face) if await _shrinks(host, record, seat) else (_apply_face, _apply_gate)
+    for part in parts:
+        await part(crew, host, record, seat)
     await _apply_watch(host, record, seat)
 
 

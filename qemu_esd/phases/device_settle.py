@@ -1,6 +1,7 @@
 """All data of a device comes to the host that has the authority; then nothing depends on the host before it.
 
-copied → proven by the maps → detached → flushed → written down → only then does the former host give its image up. A kill anywhere: the same again goes on from what is there.
+copied → proven by the maps → detached → flushed → written down → only then does the former host give its image up. A
+kill anywhere: the same again goes on from what is there.
 """
 
 from __future__ import annotations
