@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from qemu_esd import nbd
 from qemu_esd.errors import EsdError, HostError, RefusedError, UsageError
+from qemu_esd.graph import device as graphs
 from qemu_esd.hosts import facts, files, qemu_img, service
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts, check_host_name
@@ -208,6 +209,14 @@ class View:
         """Whether its hosts do not all know the same, or a move has not come to its end."""
         knows = {place.knows for place in self.places if place.error is None}
         return self.record.move is not None or knows != {self.record.generation}
+
+
+async def guest_words(crew: Crew, suid: str, host: str) -> tuple[str, ...]:
+    """The words of a bare QEMU on `host` for a disk on the device."""
+    record = await find(crew, suid, None if devices.hosts_of(suid) else host)
+    if host not in record.hosts:
+        raise UsageError(f"{suid} is not on {host}", hint=f"its hosts are {', '.join(record.hosts)}")
+    return graphs.guest_words(record, record.seat(host))
 
 
 async def look(crew: Crew, suid: str, host: str | None = None) -> View:

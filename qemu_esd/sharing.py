@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from qemu_esd import devices
 from qemu_esd.errors import EsdError, RefusedError, UsageError
-from qemu_esd.hosts import qemu_img
+from qemu_esd.hosts import files, qemu_img
 from qemu_esd.hosts.base import Host
 from qemu_esd.hypervisors.libvirt import sharing
-from qemu_esd.hypervisors.libvirt.connection import Connection, open_libvirt
+from qemu_esd.hypervisors.libvirt.connection import SOCKET, Connection, open_libvirt
 from qemu_esd.hypervisors.libvirt.domain import Domain, DomainDisk
 from qemu_esd.model import device
 from qemu_esd.model.device import DeviceRecord
@@ -218,15 +218,15 @@ def _check_here(record: DeviceRecord, target: Target) -> None:
         raise RefusedError(what, host=target.host, hint=f"qemu-esd device release {record.suid}")
 
 
-async def attach(crew: Crew, suid: str, host: str, name: str) -> str:
-    """A device becomes one more disk of a domain. Returns what libvirt calls it."""
-    record = await devices.find(crew, suid, None)
-    if host not in record.hosts:
-        raise UsageError(f"{suid} is not on {host}", hint=f"its hosts are {', '.join(record.hosts)}")
-    async with open_libvirt(await crew.hosts.get(host)) as connection:
+async def attach(crew: Crew, suid: str, host: str, name: str) -> str | None:
+    """A device becomes one more disk of a domain. Returns what libvirt calls it; None where there is no such domain."""
+    record, there = await devices.find(crew, suid, host), await crew.hosts.get(host)
+    if not await files.existing(there, SOCKET):
+        return None
+    async with open_libvirt(there) as connection:
         domain = await connection.domain(name)
         if domain is None:
-            raise RefusedError(f"its libvirt has no domain {name}", host=host, hint="virsh list --all")
+            return None
         target = sharing.free_target(await sharing.description(connection, name))
         xml = sharing.new_disk(suid, device.socket(record.seat(host).paths, suid), target)
         await sharing.attach(connection, name, xml, running=domain.state in ("running", "paused"))

@@ -127,6 +127,29 @@ def _advice(view: devices.View) -> list[str]:
 
 
 @app.command()
+def attach(
+    suid: str,
+    vm: Annotated[str, typer.Argument(help="A domain of libvirt; or any name, to be told the words of a bare QEMU.")],
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="Where it is.")] = "local",
+) -> None:
+    """Make the device one more disk of a domain; or say how a bare QEMU is started with it."""
+    import shlex
+
+    from qemu_esd import devices, sharing
+
+    async def work(crew: Crew) -> tuple[str | None, tuple[str, ...]]:
+        words = await devices.guest_words(crew, suid, host)
+        return await sharing.attach(crew, suid, host, vm), words
+
+    target, words = _with_crew(work)
+    if target is not None:
+        render.show(f"{suid} is {target} of {vm}")
+        return
+    render.note(f"{host} has no domain {vm}; a bare QEMU there takes these words:")
+    render.show(shlex.join(words))
+
+
+@app.command()
 def move(
     suid: str,
     to: Annotated[str, typer.Argument(metavar="HOST", help="One of its hosts: where the guest is now.")],

@@ -31,7 +31,6 @@ def share(
     A running domain stops meanwhile: libvirt saves its memory to the host's disk, and reads it back.
     """
     from qemu_esd import devices, sharing
-    from qemu_esd.cli import asking
 
     names = tuple(name for word in others or () for name in word.split(",") if name)
     if not names and not undo:
@@ -43,11 +42,8 @@ def share(
             target = await sharing.find(crew, stack, host, domain, disk)
             if not undo:
                 await sharing.check(crew, target)
-            question = f"{domain} runs: it stops while its memory goes to the disk of {host} and back. Go on? [y/N] "
             if target.runs and not yes:
-                if not (asking.somebody_is_there() and await asking.answered_yes(question)):
-                    what = f"{domain} runs, and would stop for some seconds"
-                    raise UsageError(f"{what}: not confirmed, and nothing was touched", hint="add --yes")
+                await _ask(domain, host)
             if undo:
                 image = await sharing.undo(crew, target, render.note)
                 return {"domain": domain, "disk": target.disk.target, "shared": False, "image": image.path}
@@ -60,7 +56,15 @@ def share(
     elif undo:
         render.show(f"{told['disk']} of {domain} is {told['image']} again")
     else:
-        uri = f"qemu+ssh://{names[0]}/system"
-        render.show(
-            f"{told['disk']} of {domain} is the device {told['device']}; to move: virsh migrate --live {domain} {uri}"
-        )
+        render.show(f"{told['disk']} of {domain} is the device {told['device']}")
+        render.note(f"to move it: virsh migrate --live {domain} qemu+ssh://{names[0]}/system")
+
+
+async def _ask(domain: str, host: str) -> None:
+    """Raises UsageError unless somebody says yes."""
+    from qemu_esd.cli import asking
+
+    question = f"{domain} runs: it stops while its memory goes to the disk of {host} and back. Go on? [y/N] "
+    if not (asking.somebody_is_there() and await asking.answered_yes(question)):
+        what = f"{domain} runs, and would stop for some seconds: not confirmed, and nothing was touched"
+        raise UsageError(what, hint="add --yes")

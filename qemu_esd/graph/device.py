@@ -20,7 +20,7 @@ from qemu_esd.graph.handlers import HANDLERS
 from qemu_esd.graph.path_handler import launcher, listening
 from qemu_esd.model import device
 from qemu_esd.model.device import DeviceRecord, Seat
-from qemu_esd.model.disk import Chain, Link, TlsTcp, UnixPath, images, link_of
+from qemu_esd.model.disk import Chain, Link, TlsTcp, UnixPath, link_of
 
 Node = dict[str, Any]
 
@@ -290,6 +290,17 @@ def _daemon(graph: Graph, monitors: list[tuple[str, str]], credentials: list[Nod
     return words
 
 
-def layers(record: DeviceRecord) -> tuple[str, ...]:
-    """The images of the authority, top first, as paths."""
-    return tuple(image.path for image in images(record.chain))
+def guest_words(record: DeviceRecord, seat: Seat) -> tuple[str, ...]:
+    """The words of a bare QEMU for a disk on the device. A path handler that is started again is no error to it."""
+    name = f"shared-{record.suid}"
+    node = {
+        "driver": "nbd",
+        "node-name": name,
+        "server": {"type": "unix", "path": device.socket(seat.paths, record.suid)},
+        "export": record.suid,
+        "reconnect-delay": nodes.RECONNECT_SECONDS,
+        "discard": "unmap",
+    }
+    disk = {"driver": "virtio-blk-pci", "id": name, "drive": name, "serial": record.suid}
+    errors = {"rerror": "stop", "werror": "stop"}
+    return ("-blockdev", json.dumps(node), "-device", json.dumps({**disk, **errors}))

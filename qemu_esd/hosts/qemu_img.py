@@ -26,7 +26,7 @@ async def create_raw(host: Host, path: str, size: int) -> None:
 
 
 async def forget_backing(host: Host, path: str) -> None:
-    """Take the name of a backing, of which nothing is needed any more, out of the header of a qcow2 that nobody uses."""
+    """Take the name of a backing of which nothing is needed out of the header of a qcow2 that nobody has open."""
     await run(host, ("qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-b", "", path))
 
 
