@@ -139,9 +139,7 @@ async def share(crew: Crew, target: Target, wanted: Wanted, tell: Callable[[str]
     chain = await check(crew, target)
     host = await crew.hosts.get(target.host)
     size = await qemu_img.virtual_size(host, chain[0].path, chain[0].format)
-    order = devices.Wanted(
-        target.device, (target.host, *wanted.others), size, chain[0], chain, wanted.policy, wanted.owner
-    )
+    order = devices.Wanted(target.device, (target.host, *wanted.others), size, chain, wanted.policy, wanted.owner)
     await devices.check_new(crew, order)
 
     def change(xml: str) -> str:

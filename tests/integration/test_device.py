@@ -1,0 +1,164 @@
+"""Devices that look shared, by themselves: made before any guest, moved under one, with whoever is killed meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count, cycle
+from typing import Any
+
+import pytest
+
+from images.pattern import MIB
+from qemu_esd import devices
+from qemu_esd.model.policy import Handler
+from qemu_esd.phases import device_records
+from tests.integration.support.commands import say
+from tests.integration.support.drives import Drive, tool
+from tests.integration.support.fleet import Fleet
+from tests.integration.support.machine import Machine
+from tests.integration.support.shared import Bare, strike
+
+pytestmark = pytest.mark.lab
+
+SUID, SIZE = "d1", 24 * MIB
+SOCKET = f"/run/qemu-esd/device/{SUID}.sock"
+# So many moves in a row; docs/shared.md tells of many more.
+MOVES = int(os.environ.get("ESD_DEVICE_MOVES", "2"))
+
+
+class KilledError(Exception):
+    """Our process has ended."""
+
+
+@contextmanager
+def killed_at(number: int) -> Iterator[None]:
+    """Our process ends before the record of a device is written for the so manieth time."""
+    numbers, write = count(1), device_records.write
+
+    async def mortal(*words: Any) -> None:
+        if next(numbers) == number:
+            raise KilledError
+        await write(*words)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device_records, "write", mortal)
+        yield
+
+
+async def made(fleet: Fleet, drive: Drive) -> None:
+    """The device on hostA and hostB, with the drive's pattern written through its socket."""
+    said = await say("device", "create", SUID, "--size", str(SIZE), "--host", "hostA,hostB", "--policy", "on-demand")
+    assert said.status == 0, said.err
+    drive.make(fleet.a)
+    plain = fleet.a.path(drive.path)
+    to = f"nbd+unix:///{SUID}?socket={fleet.a.path(SOCKET)}"
+    tool("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", str(fleet.a.real(drive.path)), to)
+    plain.unlink()
+
+
+async def test_life_of_a_device(fleet: Fleet) -> None:
+    before = fleet.snapshot()
+    for words, why in (
+        (("--size", "10M"), "a device needs hosts"),
+        (("--host", "hostA"), "a device needs a size"),
+        (("a b", "--size", "10M", "--host", "hostA"), "cannot be the SUID"),
+        (("--size", "1000", "--host", "hostA"), "no whole sectors"),
+        (("--size", "1M", "--host", "hostA,hostA"), "each of them once"),
+        (("--size", "1M", "--host", "hostA", "--owner", "me"), "not a user and a group"),
+    ):
+        said = await say("device", "create", *words)
+        assert (said.status, why in said.err) == (2, True), said.err
+    assert (await say("device", "show", SUID)).status == 3
+    await fleet.unchanged(before)
+
+    assert (await say("device", "create", SUID, "--size", "8M", "--host", "hostA,hostB")).status == 0
+    said = await say("device", "create", SUID, "--size", "8M", "--host", "hostB")
+    assert (said.status, "there is a device d1 already" in said.err) == (3, True)
+    # Another controller, which knows one host only.
+    told = (await say("device", "list", "--host", "hostB", "--json")).json["devices"]
+    assert [(one["suid"], one["authority"], one["hosts"]) for one in told] == [(SUID, "hostA", ["hostA", "hostB"])]
+    # A stranger without the key gets nothing from the gate.
+    (gate,) = [place for place in fleet.a.listening() if fleet.a.address in place]
+    done = fleet.b.run("qemu-img", "info", "-f", "raw", f"nbd://{gate}/{SUID}.gate", check=False)
+    assert done.returncode != 0
+    assert "TLS" in done.stderr
+    secrets = fleet.a.path(f"/var/lib/qemu-esd/device/{SUID}/keys.psk")
+    assert secrets.stat().st_mode & 0o777 == 0o600
+    key = secrets.read_text().strip().partition(":")[2]
+    assert not [one for machine in fleet.machines for one in machine.processes() if key in " ".join(one.argv)]
+
+    # Nobody uses it: its authority goes where it is sent, and comes back.
+    assert (await say("device", "move", SUID, "hostB", "--policy", "background")).status == 0
+    assert (await say("device", "delete", SUID)).status == 2
+    assert (await say("device", "delete", SUID, "--yes")).status == 0
+    assert (await say("device", "list")).out == ""
+    left = [path for machine in fleet.machines for path in machine.leftovers() if not path.endswith("/device")]
+    assert left == []
+
+
+async def test_whoever_is_killed(fleet: Fleet) -> None:
+    drive = Drive("vda", 7, size=SIZE)
+    await made(fleet, drive)
+    guest = Bare(fleet.a, SUID, drive)
+    await guest.boot(fleet.image)
+    await guest.is_well()
+    async with devices.opened() as crew:
+        said = await say("device", "move", SUID, "hostB")
+        assert (said.status, "is used there by qemu-system" in said.err) == (3, True), said.err
+        said = await say("device", "delete", SUID, "--yes")
+        assert (said.status, "is used there by qemu-system" in said.err) == (3, True), said.err
+        strike(fleet.a, SUID, "face")
+        await guest.is_well()
+        await guest.move_plainly(fleet.b)
+        for machine, part in ((fleet.a, "face"), (fleet.a, "gate"), (fleet.b, "face")):
+            strike(machine, SUID, part)
+            await guest.is_well()
+        del crew
+    await one_move_broken_everywhere(fleet, guest, fleet.b)
+    for _, (target, other) in zip(range(MOVES), cycle(((fleet.a, fleet.b), (fleet.b, fleet.a))), strict=False):
+        await guest.move_plainly(target)
+        await moved(target, Handler.ON_DEMAND)
+        for machine, part in ((target, "face"), (other, "face"), (other, "gate"), (target, "gate")):
+            strike(machine, SUID, part)
+            await guest.is_well()
+        await settled()
+        await guest.is_well()
+    await guest.pause()
+    await guest.recheck()
+    await guest.power_off()
+    assert (await say("device", "delete", SUID, "--yes")).status == 0
+
+
+async def one_move_broken_everywhere(fleet: Fleet, guest: Bare, target: Machine) -> None:
+    """The command ends before each of its records in turn, and a daemon is killed then; the next one goes on."""
+    for number in count(1):
+        try:
+            with killed_at(number):
+                await moved(target, Handler.BACKGROUND)
+        except KilledError:
+            strike(*((fleet.a, SUID, "face"), (target, SUID, "face"), (fleet.a, SUID, "gate"))[number % 3])
+            await guest.is_well()
+            if number == 2:
+                # Not yet taken: it can still be called off.
+                await moved(fleet.a, Handler.BACKGROUND)
+                await guest.is_well()
+        else:
+            break
+    assert number > 4
+    told = (await say("device", "show", SUID, "--json")).json
+    assert (told["authority"], told["broken_off"]) == (target.name, False)
+    await settled()
+
+
+async def moved(target: Machine, handler: Handler) -> None:
+    async with devices.opened() as crew:
+        await devices.move(crew, SUID, target.name, handler)
+
+
+async def settled() -> None:
+    async with devices.opened() as crew:
+        record = await devices.settle(crew, SUID, lambda *_: None)
+        assert record.is_whole
+        await devices.release(crew, SUID)

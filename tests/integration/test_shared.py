@@ -1,0 +1,116 @@
+"""Devices that look shared: a domain moves by plain libvirt, and the policy follows it."""
+
+from __future__ import annotations
+
+import pytest
+
+from images.build import GuestImage
+from images.pattern import MIB
+from qemu_esd.hosts import lab
+from tests.integration.support.commands import say
+from tests.integration.support.drives import Drive
+from tests.integration.support.machine import SRV, Machine
+from tests.integration.support.shared import Domain
+
+pytestmark = pytest.mark.lab
+
+Hosts = tuple[lab.LabHost, ...]
+VDA = Drive("vda", 7, "a.qcow2", size=32 * MIB, chain=1, serial="esdshared")
+
+
+async def shows(suid: str) -> tuple[str, list[str], int]:
+    """Who has the authority, on which hosts it is used, and how many bytes are elsewhere."""
+    told = (await say("device", "show", suid, "--json")).json
+    return told["authority"], [place["host"] for place in told["places"] if place["clients"]], told["remote_bytes"]
+
+
+async def test_refused_before_and_accepted_after(libvirt_hosts: Hosts, lab_image: GuestImage) -> None:
+    here, there = map(Machine, libvirt_hosts)
+    guest = Domain(here, [VDA])
+    await guest.define(lab_image, [there])
+    await guest.is_well()
+    seen = await guest.disks()
+    assert "Unsafe migration: Migration without shared storage is unsafe" in guest.move_plainly(there)
+
+    words = ("share", "web1", "--host", "hostA", "--with", "hostB", "--policy", "on-demand", "--json")
+    assert (await say(*words)).status == 2
+    guest.leave_terminal()
+    told = await say(*words, "--yes")
+    assert told.status == 0, told.err
+    suid = told.json["device"]
+    socket = f"/run/qemu-esd/device/{suid}.sock"
+    for flags in ((), ("--inactive",)):
+        assert guest.disk(*flags)["type"] == "network"
+    await guest.is_well()
+    await guest.sees(seen)
+    assert here.path(socket).stat().st_mode & 0o777 == 0o600
+
+    # Before anything else of ours is done: what it reads and writes there goes to hostA.
+    assert guest.move_plainly(there) == ""
+    await guest.is_well()
+    assert await shows(suid) == ("hostA", ["hostB"], 0)
+
+    assert (await say("device", "move", suid, "hostB")).status == 0
+    authority, used, remote = await shows(suid)
+    assert (authority, used) == ("hostB", ["hostB"])
+    assert remote > VDA.size // 2
+    await guest.is_well()
+
+    # Back, while half of the data is still there: now hostA forwards.
+    assert guest.move_plainly(here) == ""
+    await guest.is_well()
+    assert (await shows(suid))[:2] == ("hostB", ["hostA"])
+    said = await say("device", "move", suid, "hostA")
+    assert said.status == 3
+    assert "still reads from hostA" in said.err
+
+    assert guest.move_plainly(there) == ""
+    assert (await say("device", "settle", suid)).status == 0
+    assert await shows(suid) == ("hostB", ["hostB"], 0)
+    assert not here.path(VDA.path).exists()
+    await guest.is_well()
+    await guest.pause()
+    await guest.recheck()
+    crc = await guest.crc(VDA)
+
+    assert (await say("share", "web1", "--host", "hostB", "--undo", "--yes")).status == 3
+    assert (await say("device", "release", suid)).status == 0
+    guest.leave_terminal()
+    told = await say("share", "web1", "--host", "hostB", "--undo", "--yes", "--json")
+    assert told.status == 0, told.err
+    assert guest.disk()["type"] == "file"
+    assert guest.disk()["file"] == told.json["image"]
+    assert await guest.crc(VDA) == crc
+    guest.leave_terminal()
+    guest.virsh("destroy", "web1")
+    for machine in (here, there):
+        assert not [
+            path for path in machine.leftovers() if "device" in path or ("esdshared" in path and "/disks/" not in path)
+        ]
+    here.remove(f"{SRV}/*.moved-*")
+
+
+async def test_what_cannot_be_shared_is_named(libvirt_hosts: Hosts, lab_image: GuestImage) -> None:
+    here, there = map(Machine, libvirt_hosts)
+    guest = Domain(here, [Drive("vda", 7, size=8 * MIB)])
+    await guest.define(lab_image, [there])
+    guest.leave_terminal()
+    share = ("share", "web1", "--host", "hostA", "--with", "hostB", "--yes")
+    for words, status, why in (
+        (("share", "nobody", *share[2:]), 3, "its libvirt has no domain nobody"),
+        ((*share[:2], "vdx", *share[2:]), 2, "web1 has no disk vdx"),
+        ((*share, "--policy", "miss"), 2, "a device has no policy miss"),
+        ((*share, "--undo"), 3, "vda of web1 is not shared"),
+        (share[:4], 2, "to which hosts may it move?"),
+    ):
+        said = await say(*words)
+        assert (said.status, why in " ".join(said.err.split())) == (status, True), said.err
+    guest.virsh("snapshot-create-as", "web1", "s1", "--disk-only")
+    said = await say(*share)
+    assert (said.status, "its snapshots name the image" in said.err) == (3, True), said.err
+    assert guest.virsh("domstate", "web1") == "running"
+    for machine in (here, there):
+        assert (
+            not machine.path("/var/lib/qemu-esd/device").exists()
+            or machine.run("ls", "/var/lib/qemu-esd/device").stdout == ""
+        )
