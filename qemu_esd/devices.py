@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from qemu_esd import nbd
-from qemu_esd.errors import EsdError, HostError, RefusedError, UsageError
+from qemu_esd.errors import EsdError, HostError, QemuGoneError, RefusedError, UnfinishedError, UsageError
 from qemu_esd.graph import device as graphs
 from qemu_esd.hosts import facts, files, qemu_img, service
 from qemu_esd.hosts.base import Host
@@ -78,7 +78,11 @@ async def create(crew: Crew, wanted: Wanted) -> DeviceRecord:
         record = await _decided(hosts, wanted, taken)
         # A kill from here on: the controller knows that there is something, and where.
         devices.remember(record.suid, record.hosts)
-        await _make(crew, record)
+        try:
+            await _make(crew, record)
+        except BaseException:
+            await _remove(crew, record, keep_image=record.borrowed)
+            raise
     return record
 
 
@@ -182,6 +186,24 @@ async def find(crew: Crew, suid: str, host: str | None = None) -> DeviceRecord:
     return record
 
 
+async def held(crew: Crew, suid: str, host: str | None) -> DeviceRecord:
+    """The record, for whoever changes something: all hosts have been asked, and no other command changes it meanwhile.
+
+    Raises HostError for a host that does not answer (it may know better), MonitorBusyError while somebody is at work.
+    """
+    before = None
+    while True:
+        record = await find(crew, suid, host)
+        _, silent = await device_records.newest(crew.hosts, record.hosts, suid)
+        if silent:
+            raise silent[0]
+        # Who was quicker has changed what we have read before we held it.
+        if record == before:
+            return record
+        await crew.face(record, record.authority)
+        before = record
+
+
 @dataclass(frozen=True)
 class Place:
     """A device on one of its hosts. `role`: authority, behind, forwards; `face` and `gate`: running, ended, gone."""
@@ -272,7 +294,7 @@ async def list_all(crew: Crew, names: Sequence[str]) -> tuple[tuple[DeviceRecord
 
 async def move(crew: Crew, suid: str, target: str, handler: Handler | None, host: str | None = None) -> DeviceRecord:
     """Give the authority to `target`; or go on with, or call off, a move that was broken off."""
-    record = await find(crew, suid, host)
+    record = await held(crew, suid, host)
     if target not in record.hosts:
         hint = f"its hosts are {', '.join(record.hosts)}"
         raise UsageError(f"{suid} is not on {target}", hint=hint)
@@ -283,7 +305,6 @@ async def move(crew: Crew, suid: str, target: str, handler: Handler | None, host
         raise RefusedError(what, hint=f"qemu-esd device move {suid} {record.move.target}")
     if target == record.authority:
         # Nothing to be done, or the last steps of it.
-        await crew.face(record, record.authority)
         await device_daemons.apply(crew, record)
         return record
     if record.move is None and not record.is_whole:
@@ -293,13 +314,45 @@ async def move(crew: Crew, suid: str, target: str, handler: Handler | None, host
     return await device_move.move(crew, record, target, check_policy(handler or record.policy))
 
 
+async def follow(suid: str, seconds: float, on_move: Callable[[str], None], host: str | None = None) -> None:
+    """Whenever the device is used on another host, and on no other, its authority goes there by its policy. For ever.
+
+    A look that fails counts as none: hosts come back. It may end at any moment: then all is forwarded, and right.
+    """
+    async with opened() as crew:
+        await find(crew, suid, host)
+    before: tuple[str, ...] = ()
+    while True:
+        with suppress(RefusedError, QemuGoneError, UnfinishedError):
+            before = await _follow_once(suid, before, on_move, host)
+        await asyncio.sleep(seconds)
+
+
+async def _follow_once(
+    suid: str, before: tuple[str, ...], on_move: Callable[[str], None], host: str | None
+) -> tuple[str, ...]:
+    """Where it is used now. Once is not enough: a guest that is being moved is there and here."""
+    async with opened() as crew:
+        record = await find(crew, suid, host)
+        used = await device_move.used_at(crew, record)
+        wanted = record.move.target if record.move else used[0] if len(used) == 1 and used == before else None
+        if wanted is not None and wanted != record.authority:
+            if not record.is_whole:
+                await settle(crew, suid, lambda *_: None, host)
+            record = await move(crew, suid, wanted, None, host)
+            on_move(wanted)
+        if record.handler is Handler.BACKGROUND:
+            await settle(crew, suid, lambda *_: None, host)
+        return used
+
+
 async def settle(crew: Crew, suid: str, on_bytes: device_settle.OnBytes, host: str | None = None) -> DeviceRecord:
-    return await device_settle.settle(crew, await find(crew, suid, host), on_bytes)
+    return await device_settle.settle(crew, await held(crew, suid, host), on_bytes)
 
 
 async def release(crew: Crew, suid: str, host: str | None = None) -> DeviceRecord:
     """Raises RefusedError while former hosts are still needed."""
-    record = await find(crew, suid, host)
+    record = await held(crew, suid, host)
     if record.behind is not None:
         what = f"{suid} still reads from {record.behind.host}"
         raise RefusedError(what, host=record.authority, hint=f"qemu-esd device settle {suid}")
@@ -309,6 +362,9 @@ async def release(crew: Crew, suid: str, host: str | None = None) -> DeviceRecor
 async def restore(crew: Crew, suid: str, host: str | None = None) -> DeviceRecord:
     """Make all of it run again as its record says: after a reboot, or a command that was broken off."""
     record = await find(crew, suid, host)
+    _, silent = await device_records.newest(crew.hosts, record.hosts, suid)
+    if silent:
+        raise silent[0]
     await device_daemons.apply(crew, record)
     return record
 
@@ -322,7 +378,13 @@ async def delete(crew: Crew, suid: str, host: str | None = None, *, keep_image: 
         if users := await device_clients.clients(there, device.socket(seat.paths, suid)):
             what = f"{suid} is used there by {users[0].program} (pid {users[0].pid})"
             raise RefusedError(what, host=seat.host, hint="end it, or take the disk out of it")
-    # Those that forward first: at each moment of it what is left is a device, and can be deleted again.
+    await _remove(crew, record, keep_image=keep_image)
+    return record
+
+
+async def _remove(crew: Crew, record: DeviceRecord, *, keep_image: bool) -> None:
+    """Those that forward first: at each moment of it what is left is a device, and can be deleted again."""
+    suid = record.suid
     ordered = sorted(record.seats, key=lambda seat: seat.host == record.authority)
     for seat in ordered:
         await device_daemons.remove_from(await crew.hosts.get(seat.host), seat, suid)
@@ -331,7 +393,6 @@ async def delete(crew: Crew, suid: str, host: str | None = None, *, keep_image: 
     if keep_image and record.is_whole and device.is_ours(record.seat(record.authority).paths, record.top):
         await qemu_img.forget_backing(await crew.hosts.get(record.authority), record.top.path)
     devices.forget(suid)
-    return record
 
 
 async def _remove_images(crew: Crew, record: DeviceRecord, seat: Seat, kept: Collection[str]) -> None:

@@ -174,6 +174,21 @@ def move(
 
 
 @app.command()
+def follow(
+    suid: str,
+    every: Annotated[float, typer.Option(min=0.2, metavar="SECONDS", help="From one look to the next.")] = 2.0,
+    host: At = None,
+) -> None:
+    """Stay, and let the data follow the guest wherever it is moved to, by the device's policy. Ctrl-C ends it."""
+    from qemu_esd import devices
+
+    async def work() -> None:
+        await devices.follow(suid, every, lambda to: render.note(f"{suid} is at {to} now"), host)
+
+    run(work())
+
+
+@app.command()
 def settle(suid: str, host: At = None, as_json: Json = False) -> None:
     """Bring over what is left, prove it, and end the dependence on the host before."""
     from qemu_esd import devices

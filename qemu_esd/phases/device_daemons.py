@@ -52,7 +52,8 @@ class Crew:
         while not await service.listens(there, monitor):
             if time.monotonic() > deadline:
                 log = record.seat(host).paths.unit(device.unit(part, record.suid))
-                raise QemuGoneError(f"{label} does not run: {await service.last_words(there, log)}", host=host)
+                what = f"{label} does not run: {await service.last_words(there, log)}"
+                raise QemuGoneError(what, host=host, hint=f"qemu-esd device restore {record.suid}")
             await asyncio.sleep(0.1)
         return await self.monitors.get(host, monitor, label)
 

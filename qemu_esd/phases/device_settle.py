@@ -41,7 +41,7 @@ async def settle(crew: Crew, record: DeviceRecord, on_bytes: OnBytes) -> DeviceR
         await bring(await crew.hosts.get(record.authority), record, on_bytes)
         await _detach(face, record)
         await _flush(await crew.hosts.get(record.authority), record)
-        record = _whole(record)
+        record = whole(record)
         await device_daemons.apply(crew, record)
     await _put_aside(crew, record)
     return record
@@ -94,7 +94,8 @@ async def _flush(host: Host, record: DeviceRecord) -> None:
         await here.flush()
 
 
-def _whole(record: DeviceRecord) -> DeviceRecord:
+def whole(record: DeviceRecord) -> DeviceRecord:
+    """The record once nothing of it is elsewhere."""
     kept = record.behind
     assert kept is not None
     left = tuple(Left(kept.host, image.path, f"{image.path}.moved-{kept.move}") for image in images(kept.chain)[:1])

@@ -34,9 +34,9 @@ async def test_refused_before_and_accepted_after(libvirt_hosts: Hosts, lab_image
 
     words = ("share", "web1", "--host", "hostA", "--with", "hostB", "--policy", "on-demand", "--json")
     assert (await say(*words)).status == 2
-    guest.leave_terminal()
     told = await say(*words, "--yes")
     assert told.status == 0, told.err
+    guest.leave_terminal()
     suid = told.json["device"]
     socket = f"/run/qemu-esd/device/{suid}.sock"
     for flags in ((), ("--inactive",)):
@@ -75,14 +75,14 @@ async def test_refused_before_and_accepted_after(libvirt_hosts: Hosts, lab_image
 
     assert (await say("share", "web1", "--host", "hostB", "--undo", "--yes")).status == 3
     assert (await say("device", "release", suid)).status == 0
-    guest.leave_terminal()
     told = await say("share", "web1", "--host", "hostB", "--undo", "--yes", "--json")
     assert told.status == 0, told.err
+    guest.leave_terminal()
     assert guest.disk()["type"] == "file"
     assert guest.disk()["file"] == told.json["image"]
     assert await guest.crc(VDA) == crc
-    guest.leave_terminal()
     guest.virsh("destroy", "web1")
+    guest.leave_terminal()
     for machine in (here, there):
         assert not [
             path for path in machine.leftovers() if "device" in path or ("esdshared" in path and "/disks/" not in path)
@@ -94,7 +94,6 @@ async def test_what_cannot_be_shared_is_named(libvirt_hosts: Hosts, lab_image: G
     here, there = map(Machine, libvirt_hosts)
     guest = Domain(here, [Drive("vda", 7, size=8 * MIB)])
     await guest.define(lab_image, [there])
-    guest.leave_terminal()
     share = ("share", "web1", "--host", "hostA", "--with", "hostB", "--yes")
     for words, status, why in (
         (("share", "nobody", *share[2:]), 3, "its libvirt has no domain nobody"),

@@ -106,7 +106,6 @@ class Domain(Guest):
 
     def move_plainly(self, target: Machine) -> str:
         """`virsh migrate --live`, with no flag about storage; what it said. Where it said nothing, the guest moved."""
-        self.leave_terminal()
         said = self.virsh("migrate", "--live", self.name, f"qemu+ssh://{target.name}/system", check=False)
         if not said:
             self.arrived(target)
