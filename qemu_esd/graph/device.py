@@ -205,17 +205,33 @@ exec { $argv[0] } @argv or die "$argv[0]: $!\n";
 
 # What needs another host is opened when that one answers. `run` in the unit's folder says what is wanted, and `pid` who
 # runs: a helper that has outlived either does nothing more. What is there already, of an earlier try, is fine.
-_LATE = r"""
-perl=$1 monitor=$2 commands=$3
-shift 3
+#
+# libvirt's QEMU has no patience with a path handler that is killed: its domain stands still, its guest sees no error.
+# The next one tells it to go on, again and again for some seconds: by the first time it only connects.
+_FACE = r"""
+perl=$1 monitor=$2 commands=$3 socket=$4
+shift 4
 was=$(cksum <run)
 late() {
+    [ -n "$commands" ] || exit
     while sleep 0.3 && [ "$(cksum <run)" = "$was" ] && [ "$(cat pid 2>/dev/null)" = $$ ]; do
         if perl -e "$perl" "$monitor" "$commands"; then exit; fi
         sleep 0.7
     done
 }
+go_on() {
+    export LC_ALL=C LIBVIRT_DEFAULT_URI=qemu:///system
+    command -v virsh >/dev/null || exit
+    for round in 1 2 3 4 5 6 7 8; do
+        sleep 1
+        for domain in $(virsh --quiet list --state-paused --uuid); do
+            virsh --quiet domstate --reason "$domain" | grep -qF "(I/O error)" || continue
+            virsh --quiet dumpxml "$domain" | grep -qF "socket='$socket'" && virsh --quiet resume "$domain"
+        done
+    done >/dev/null 2>&1
+}
 late &
+if [ -e exit ]; then go_on & fi
 exec "$@"
 """
 
@@ -247,9 +263,8 @@ def face_argv(record: DeviceRecord, seat: Seat) -> tuple[str, ...]:
     words += _daemon(graph, monitors, [nodes.tls_object(_own_key(seat, suid), "client")])
     words += ["--nbd-server", "addr.type=fd,addr.str=LISTENER,max-connections=100"]
     words += [word for export in graph.exports for word in ("--export", json.dumps(export))]
-    if not graph.late_exports:
-        return tuple(words)
-    return ("sh", "-c", _LATE, "esd-late", _TELL, monitors[1][1], _commands(graph), *words)
+    helpers = (_TELL, monitors[1][1], _commands(graph), device.socket(paths, suid))
+    return ("sh", "-c", _FACE, "esd-face", *helpers, *words)
 
 
 def _commands(graph: Graph) -> str:

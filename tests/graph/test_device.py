@@ -87,9 +87,10 @@ def test_what_needs_another_host_is_late() -> None:
     assert [node["node-name"] for node in behind.nodes] == ["esd-d1-ovl"]
     assert [node["node-name"] for node in behind.late_nodes] == ["esd-d1-rw1", "esd-d1-srv"]
     argv = graphs.face_argv(TAKEN, SEATS[0])
-    assert "esd-d1-rw1" not in " ".join(argv[argv.index("perl", 6) :])
+    assert "esd-d1-rw1" not in " ".join(argv[argv.index("perl") :])
 
 
 def test_owner_and_socket_are_words_of_their_own() -> None:
     argv = graphs.face_argv(WHOLE, SEATS[0])
-    assert argv[3:6] == ("/run/qemu-esd/device/d1.sock", "", "qemu-storage-daemon")
+    first = argv.index("perl")
+    assert argv[first + 3 : first + 6] == ("/run/qemu-esd/device/d1.sock", "", "qemu-storage-daemon")

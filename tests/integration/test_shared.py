@@ -10,7 +10,7 @@ from qemu_esd.hosts import lab
 from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive
 from tests.integration.support.machine import SRV, Machine
-from tests.integration.support.shared import Domain
+from tests.integration.support.shared import Domain, strike
 
 pytestmark = pytest.mark.lab
 
@@ -49,6 +49,9 @@ async def test_refused_before_and_accepted_after(libvirt_hosts: Hosts, lab_image
     assert guest.move_plainly(there) == ""
     await guest.is_well()
     assert await shows(suid) == ("hostA", ["hostB"], 0)
+    # libvirt's client does not wait: the domain stands still until the next path handler tells it to go on.
+    strike(there, suid, "face")
+    await guest.is_well()
 
     assert (await say("device", "move", suid, "hostB")).status == 0
     authority, used, remote = await shows(suid)
