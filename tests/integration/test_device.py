@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from itertools import count, cycle
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 
 from images.pattern import MIB
 from qemu_esd import devices
+from qemu_esd.hosts import service
 from qemu_esd.model.policy import Handler
 from qemu_esd.phases import device_records
-from tests.integration.support.commands import say
+from tests.integration.support.commands import end, say, start
 from tests.integration.support.drives import Drive, tool
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.machine import Machine
@@ -24,8 +26,10 @@ pytestmark = pytest.mark.lab
 
 SUID, SIZE = "d1", 24 * MIB
 SOCKET = f"/run/qemu-esd/device/{SUID}.sock"
-# So many moves in a row; docs/shared.md tells of many more.
-MOVES = int(os.environ.get("ESD_DEVICE_MOVES", "2"))
+# So many moves in a row, and a command that ends at each second place where it writes. With more moves: at each one;
+# docs/shared.md tells of that.
+MOVES = int(os.environ.get("ESD_DEVICE_MOVES", "1"))
+STEP = 2 if MOVES == 1 else 1
 
 
 class KilledError(Exception):
@@ -34,16 +38,20 @@ class KilledError(Exception):
 
 @contextmanager
 def killed_at(number: int) -> Iterator[None]:
-    """Our process ends before the record of a device is written for the so manieth time."""
-    numbers, write = count(1), device_records.write
+    """Our process ends before it writes to a host for the so manieth time: a record, or what a daemon is to run."""
+    numbers = count(1)
 
-    async def mortal(*words: Any) -> None:
-        if next(numbers) == number:
-            raise KilledError
-        await write(*words)
+    def mortal(write: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        async def instead(*words: Any) -> None:
+            if next(numbers) == number:
+                raise KilledError
+            await write(*words)
+
+        return instead
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device_records, "write", mortal)
+        for module, name in ((device_records, "write"), (service, "rewrite")):
+            patch.setattr(module, name, mortal(getattr(module, name)))
         yield
 
 
@@ -89,13 +97,34 @@ async def test_life_of_a_device(fleet: Fleet) -> None:
     key = secrets.read_text().strip().partition(":")[2]
     assert not [one for machine in fleet.machines for one in machine.processes() if key in " ".join(one.argv)]
 
-    # Nobody uses it: its authority goes where it is sent, and comes back.
-    assert (await say("device", "move", SUID, "hostB", "--policy", "background")).status == 0
+    await its_authority_follows(fleet)
     assert (await say("device", "delete", SUID)).status == 2
     assert (await say("device", "delete", SUID, "--yes")).status == 0
     assert (await say("device", "list")).out == ""
     left = [path for machine in fleet.machines for path in machine.leftovers() if not path.endswith("/device")]
     assert left == []
+
+
+async def its_authority_follows(fleet: Fleet) -> None:
+    """Somebody uses it on hostB, and `follow` sees it."""
+    following = await start("device", "follow", SUID, "--every", "0.2")
+    user = ("sh", "-c", f"sleep 60 | qemu-io -f raw 'nbd+unix:///{SUID}?socket={SOCKET}'")
+    target = fleet.b.lab.init
+    assert target is not None
+    enter = ("nsenter", f"--target={target.pid}", "--all", "--wd=/", "--", *user)
+    client = await asyncio.create_subprocess_exec(*enter, stdout=asyncio.subprocess.DEVNULL)
+    assert following.stderr is not None
+    line = await asyncio.wait_for(following.stderr.readline(), 60)
+    assert line.decode() == f"{SUID} is at hostB now\n"
+    fleet.b.sweep_processes("sleep 60")
+    fleet.b.sweep_processes("qemu-io")
+    await client.wait()
+    while (await say("device", "show", SUID, "--json")).json["reads_from"] is not None:
+        await asyncio.sleep(0.1)
+    following.terminate()
+    assert (await end(following)).status == 1
+    told = (await say("device", "show", SUID, "--json")).json
+    assert (told["authority"], told["broken_off"]) == ("hostB", False)
 
 
 async def test_whoever_is_killed(fleet: Fleet) -> None:
@@ -104,24 +133,23 @@ async def test_whoever_is_killed(fleet: Fleet) -> None:
     guest = Bare(fleet.a, SUID, drive)
     await guest.boot(fleet.image)
     await guest.is_well()
-    async with devices.opened() as crew:
-        said = await say("device", "move", SUID, "hostB")
+    for words in (("move", SUID, "hostB"), ("delete", SUID, "--yes")):
+        said = await say("device", *words)
         assert (said.status, "is used there by qemu-system" in said.err) == (3, True), said.err
-        said = await say("device", "delete", SUID, "--yes")
-        assert (said.status, "is used there by qemu-system" in said.err) == (3, True), said.err
-        strike(fleet.a, SUID, "face")
-        await guest.is_well()
-        await guest.move_plainly(fleet.b)
-        for machine, part in ((fleet.a, "face"), (fleet.a, "gate"), (fleet.b, "face")):
+    strike(fleet.a, SUID, "face")
+    await guest.is_well()
+    await guest.move_plainly(fleet.b)
+    for struck in (((fleet.a, "face"),), ((fleet.a, "gate"), (fleet.b, "face"))):
+        for machine, part in struck:
             strike(machine, SUID, part)
-            await guest.is_well()
-        del crew
+        await guest.is_well()
     await one_move_broken_everywhere(fleet, guest, fleet.b)
     for _, (target, other) in zip(range(MOVES), cycle(((fleet.a, fleet.b), (fleet.b, fleet.a))), strict=False):
         await guest.move_plainly(target)
         await moved(target, Handler.ON_DEMAND)
-        for machine, part in ((target, "face"), (other, "face"), (other, "gate"), (target, "gate")):
-            strike(machine, SUID, part)
+        for parts in ("face", "gate"), ("gate", "face"):
+            for machine, part in zip((target, other), parts, strict=True):
+                strike(machine, SUID, part)
             await guest.is_well()
         await settled()
         await guest.is_well()
@@ -132,24 +160,36 @@ async def test_whoever_is_killed(fleet: Fleet) -> None:
 
 
 async def one_move_broken_everywhere(fleet: Fleet, guest: Bare, target: Machine) -> None:
-    """The command ends before each of its records in turn, and a daemon is killed then; the next one goes on."""
-    for number in count(1):
-        try:
-            with killed_at(number):
-                await moved(target, Handler.BACKGROUND)
-        except KilledError:
-            strike(*((fleet.a, SUID, "face"), (target, SUID, "face"), (fleet.a, SUID, "gate"))[number % 3])
+    """The command ends before it writes, at one place after the other, and a daemon is killed then; the next one goes on.
+
+    Once with the old host having the authority, and once with the new one.
+    """
+    places, taken, number = 0, False, 1
+    while await breaks(target, number):
+        strike(*((fleet.a, SUID, "face"), (target, SUID, "face"), (fleet.a, SUID, "gate"))[places % 3])
+        await guest.is_well()
+        at_target = (await say("device", "show", SUID, "--json")).json["authority"] == target.name
+        if places == 1:
+            assert not at_target
+            await moved(fleet.a, Handler.BACKGROUND)
             await guest.is_well()
-            if number == 2:
-                # Not yet taken: it can still be called off.
-                await moved(fleet.a, Handler.BACKGROUND)
-                await guest.is_well()
-        else:
-            break
-    assert number > 4
+        number = 1 if at_target and not taken else number + STEP
+        places, taken = places + 1, at_target
+    assert taken
+    assert places * STEP >= 10
     told = (await say("device", "show", SUID, "--json")).json
     assert (told["authority"], told["broken_off"]) == (target.name, False)
     await settled()
+
+
+async def breaks(target: Machine, number: int) -> bool:
+    """Whether a move comes to so many writes, where it is broken off then."""
+    try:
+        with killed_at(number):
+            await moved(target, Handler.BACKGROUND)
+    except KilledError:
+        return True
+    return False
 
 
 async def moved(target: Machine, handler: Handler) -> None:
