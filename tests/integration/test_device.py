@@ -160,7 +160,7 @@ async def test_whoever_is_killed(fleet: Fleet) -> None:
 
 
 async def one_move_broken_everywhere(fleet: Fleet, guest: Bare, target: Machine) -> None:
-    """The command ends before it writes, at one place after the other, and a daemon is killed then; the next one goes on.
+    """The command ends before it writes, at one place after the other; a daemon is killed then; the next goes on.
 
     Once with the old host having the authority, and once with the new one.
     """
