@@ -401,7 +401,7 @@ async def _remove_images(crew: Crew, record: DeviceRecord, seat: Seat, kept: Col
     folder = f"{seat.paths.state}/disks"
     for name in await files.listing(host, folder):
         if (
-            re.fullmatch(rf"{re.escape(record.suid)}\.d\d+\.(raw|qcow2)(\.moved-[0-9a-f]{{8}})?", name)
+            re.fullmatch(rf"{re.escape(record.suid)}\.d\d+\.(raw|qcow2)(\.new|\.moved-[0-9a-f]{{8}})?", name)
             and f"{folder}/{name}" not in kept
         ):
             await files.remove(host, f"{folder}/{name}")

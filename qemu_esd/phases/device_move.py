@@ -21,7 +21,7 @@ from qemu_esd.errors import RefusedError
 from qemu_esd.graph import device as graphs
 from qemu_esd.graph import names
 from qemu_esd.graph.handlers import HANDLERS
-from qemu_esd.hosts import qemu_img
+from qemu_esd.hosts import files, qemu_img
 from qemu_esd.log import step
 from qemu_esd.model import device
 from qemu_esd.model.device import Behind, DeviceRecord, Move
@@ -110,25 +110,29 @@ async def _shut(crew: Crew, record: DeviceRecord) -> DeviceRecord:
     for seat in sorted(others, key=lambda seat: seat.host == record.authority):
         face = await crew.face(record, seat.host)
         if id in await exports.ids(face) and not await exports.delete_unused(face, id):
-            await device_daemons.apply(crew, called_off(record))
+            await call_off(crew, record)
             raise in_use(record, seat.host, "a program that came just now")
     await device_daemons.apply_on(crew, record, record.seat(record.authority))
     return record
 
 
 async def _make_member(crew: Crew, record: DeviceRecord) -> None:
-    """The empty overlay. Nothing has been written to one that is there already: the record says so."""
+    """The empty overlay. One that is there is left as it is: if ever a record were lost, its data would not be."""
     assert record.move is not None
-    options = HANDLERS[record.move.handler].overlay_options(BLOCK)
+    path, options = record.move.member.path, HANDLERS[record.move.handler].overlay_options(BLOCK)
     host = await crew.hosts.get(record.move.target)
-    await qemu_img.create_overlay(host, record.move.member.path, record.size, options)
+    if path not in await files.existing(host, path):
+        await qemu_img.create_overlay(host, f"{path}.new", record.size, options)
+        await files.rename(host, f"{path}.new", path)
 
 
 async def call_off(crew: Crew, record: DeviceRecord) -> DeviceRecord:
     """A move that was broken off before the authority has moved is not made."""
-    await crew.face(record, record.authority)
+    move = record.move
+    assert move is not None
     record = called_off(record)
     await device_daemons.apply(crew, record)
+    await files.remove(await crew.hosts.get(move.target), move.member.path)
     return record
 
 

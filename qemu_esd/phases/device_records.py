@@ -31,7 +31,10 @@ async def on(host: Host, paths: HostPaths, suid: str) -> DeviceRecord | None:
 
 
 async def write(host: Host, paths: HostPaths, record: DeviceRecord) -> None:
-    await files.write(host, device.record_path(paths, record.suid), codec.dump(record).encode())
+    """On the disk, and found there after a power cut, when this returns: what follows goes by it."""
+    path = device.record_path(paths, record.suid)
+    await files.write(host, path, codec.dump(record).encode())
+    await files.sync_folder(host, device.state_folder(paths, record.suid))
 
 
 async def newest(hosts: Hosts, names: Sequence[str], suid: str) -> tuple[DeviceRecord | None, tuple[HostError, ...]]:
