@@ -193,6 +193,10 @@ async def undo(crew: Crew, target: Target, tell: Callable[[str], None]) -> Image
     if sharing.device_of(target.definition, target.disk.target) is None:
         what = f"{target.disk.target} of {target.name} is not shared"
         raise RefusedError(what, host=target.host, hint=f"qemu-esd share {target.name} {target.disk.target}")
+    if not target.domain.persistent:
+        what = f"{target.name} is not persistent, as libvirt leaves it behind a plain move, and cannot be saved"
+        hint = f"virsh dumpxml {target.name} >{target.name}.xml; virsh define {target.name}.xml; then the same again"
+        raise RefusedError(what, host=target.host, hint=hint)
     record = await devices.find(crew, target.device, target.host)
     _check_here(record, target)
     if target.runs:
