@@ -101,8 +101,7 @@ async def test_life_of_a_device(fleet: Fleet) -> None:
     assert (await say("device", "delete", SUID)).status == 2
     assert (await say("device", "delete", SUID, "--yes")).status == 0
     assert (await say("device", "list")).out == ""
-    left = [path for machine in fleet.machines for path in machine.leftovers() if not path.endswith("/device")]
-    assert left == []
+    fleet.check_empty()
 
 
 async def its_authority_follows(fleet: Fleet) -> None:

@@ -108,9 +108,8 @@ async def test_refused_before_and_accepted_after(hosts: Hosts, lab_image: GuestI
     guest.virsh("destroy", "web1")
     guest.leave_terminal()
     for machine in (here, there):
-        assert not [
-            path for path in machine.leftovers() if "device" in path or ("esdshared" in path and "/disks/" not in path)
-        ]
+        left = [path for path in machine.leftovers() if suid in path and path != told.json["image"]]
+        assert left == []
     here.remove(f"{SRV}/*.moved-*")
 
 
