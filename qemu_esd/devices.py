@@ -23,7 +23,7 @@ from qemu_esd.model.plan import Site
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import DEFAULT_PORTS
 from qemu_esd.model.suid import MAX_LENGTH
-from qemu_esd.phases import device_clients, device_daemons, device_move, device_records, device_settle, windows
+from qemu_esd.phases import device_clients, device_daemons, device_move, device_records, device_settle, device_windows
 from qemu_esd.phases.context import Monitors
 from qemu_esd.phases.device_clients import Client
 from qemu_esd.phases.device_daemons import FACE, GATE, Crew
@@ -267,10 +267,8 @@ async def _place(crew: Crew, record: DeviceRecord, seat: Seat) -> Place:
 async def _remote(crew: Crew, record: DeviceRecord) -> int | None:
     if record.is_whole:
         return 0
-    seat = record.seat(record.authority)
     try:
-        host = await crew.hosts.get(seat.host)
-        told = await windows.residency(host, device.socket(seat.paths, record.suid), record.suid)
+        told = await device_windows.residency(await crew.hosts.get(record.authority), record)
     except (EsdError, OSError, nbd.NbdError):
         return None
     return sum(one.length for one in told.where(nbd.Where.REMOTE))

@@ -16,11 +16,10 @@ from qemu_esd.graph.handlers import overlays
 from qemu_esd.hosts import files
 from qemu_esd.hosts.base import Host
 from qemu_esd.log import step
-from qemu_esd.model import device
 from qemu_esd.model.device import DeviceRecord, Left
 from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
-from qemu_esd.phases import device_daemons, device_records, windows
+from qemu_esd.phases import device_daemons, device_records, device_windows
 from qemu_esd.phases.device_daemons import Crew
 from qemu_esd.qmp import blockdev
 from qemu_esd.qmp.session import Session
@@ -58,16 +57,15 @@ async def _keeping_reads(crew: Crew, record: DeviceRecord) -> DeviceRecord:
 
 async def bring(host: Host, record: DeviceRecord, on_bytes: OnBytes) -> None:
     """Fill what is missing, until the maps prove that nothing is but holes."""
-    socket = device.socket(record.seat(record.authority).paths, record.suid)
     fruitless, before = 0, record.size + 1
-    while left := (await windows.residency(host, socket, record.suid)).where(nbd.Where.REMOTE):
+    while left := (await device_windows.residency(host, record)).where(nbd.Where.REMOTE):
         now = sum(one.length for one in left)
         fruitless = 0 if now < before else fruitless + 1
         if fruitless == FRUITLESS:
             raise _stuck(record, now)
         before = now
         on_bytes(record.size - now, record.size)
-        async with windows.filling(host, socket, record.suid) as client:
+        async with device_windows.filling(host, record) as client:
             await nbd.fill(client, left, chunk=CHUNK)
     on_bytes(record.size, record.size)
 
@@ -90,7 +88,7 @@ async def _detach(face: Session, record: DeviceRecord) -> None:
 
 
 async def _flush(host: Host, record: DeviceRecord) -> None:
-    async with windows.look(host, device.socket(record.seat(record.authority).paths, record.suid), record.suid) as here:
+    async with device_windows.look(host, record) as here:
         await here.flush()
 
 
