@@ -269,7 +269,7 @@ async def _remote(crew: Crew, record: DeviceRecord) -> int | None:
         return 0
     try:
         told = await device_windows.residency(await crew.hosts.get(record.authority), record)
-    except (EsdError, OSError, nbd.NbdError):
+    except (EsdError, OSError):
         return None
     return sum(one.length for one in told.where(nbd.Where.REMOTE))
 

@@ -1,7 +1,7 @@
 """Windows into the path handler that has the authority of a device: what is here is seen by them, and brought here.
 
-They are exports on its local socket, read-only, as those of a guest's QEMU are (windows.py); the path handler has them as
-long as the device reads from another host.
+They are exports on its local socket, read-only, as those of a guest's QEMU are (windows.py). It has them as long as the
+device reads from another host.
 """
 
 from __future__ import annotations
