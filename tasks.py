@@ -138,16 +138,23 @@ def faults(*arguments: str) -> None:
     become(*as_root(*python("-m", "tests.faults", *arguments)))
 
 
+def man() -> None:
+    """Write the manual pages into build/man, from what --help says (man -l build/man/qemu-esd.1 shows one)."""
+    setup()
+    run(*python("-m", "qemu_esd.cli.man", f"{ROOT}/build/man"), hint="mend what it names")
+    say("the pages are in build/man; for all users: install -D -m 644 -t /usr/local/share/man/man1 build/man/*.1")
+
+
 def clean() -> None:
     """Remove .venv, .cache, the tools' caches, and what a demo or a dead lab left on this machine."""
     remove_labs()
-    for name in (".venv", ".cache", "qemu_esd.egg-info", *TOOLS_CACHES):
+    for name in (".venv", ".cache", "build", "qemu_esd.egg-info", *TOOLS_CACHES):
         if (ROOT / name).exists():
             say(f"removing {name}")
             shutil.rmtree(ROOT / name)
 
 
-TASKS: tuple[Callable[..., None], ...] = (setup, demo, test, check, format, images, lab, bench, faults, clean)
+TASKS: tuple[Callable[..., None], ...] = (setup, demo, test, check, format, images, lab, bench, faults, man, clean)
 
 
 # ---- Debian packages

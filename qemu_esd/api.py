@@ -1,6 +1,6 @@
-"""For Python callers: what the commands do, without their words.
+"""For Python callers: what the commands do, without their words. docs/api.md tells of it, with examples that run.
 
-report = await api.migrate(Request("vm1", "hostB", Handler.ON_DEMAND), print)
+moved = await api.migrate(Request("vm1", "hostB", Handler.ON_DEMAND), print)
 """
 
 from __future__ import annotations
@@ -12,22 +12,34 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from qemu_esd import guests, migration, mover_process, recovery, status, view
+from qemu_esd import doctor, guests, hooks, log, migration, mover_process, recovery, status, trial, view
+from qemu_esd.adhoc import Peer, open_peer
 from qemu_esd.errors import EsdError, RefusedError, UnfinishedError, UsageError
-from qemu_esd.hosts.connect import Hosts
+from qemu_esd.hosts.connect import Hosts, open_hosts
 from qemu_esd.journal import claims, registry, store
 from qemu_esd.model.disk import link_of
-from qemu_esd.model.plan import Problem
+from qemu_esd.model.finding import Finding, Level
+from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
-from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, State
+from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, Measured, State
 from qemu_esd.model.recovery import Wish
-from qemu_esd.model.request import Request
+from qemu_esd.model.request import DEFAULT_PORTS, Request
 from qemu_esd.nbd import Residency
 from qemu_esd.phases import adopt as adopting
 from qemu_esd.phases import discard, look, plan, policy, release, settle
-from qemu_esd.phases.context import Clock, Context, Monitors, Reporter
+from qemu_esd.phases.context import Clock, Context, Event, Monitors, Progress, Reporter
 from qemu_esd.phases.station import Station, observe_station, open_station
 
+__all__ = [
+    "Agree", "Desk", "DiskMap", "EsdError", "Event", "Finding", "Handler", "Level", "Measured", "Peer",
+    "PlanRefusedError", "Problem", "Progress", "RefusedError", "Reporter", "Request", "State", "Transport", "Trial",
+    "UnfinishedError", "UsageError", "Wish",
+    "adopt", "broken_off", "change_policy", "command_to_go_on", "examine", "follow_policy", "look_around",
+    "look_at_guests", "map_guest", "migrate", "migrate_detached", "open_desk", "open_guest", "open_peer", "propose",
+    "recorded", "recover", "release_guest", "settle_guest", "try_out",
+]  # fmt: skip
+
+Trial = trial.Trial
 T = TypeVar("T")
 # Asked once, when the plan is known and nothing has been touched.
 Agree = Callable[[plan.Proposal], Awaitable[bool]]
@@ -66,6 +78,19 @@ async def propose(request: Request) -> plan.Proposal:
     return proposal
 
 
+async def examine(names: Collection[str], ports: range = DEFAULT_PORTS) -> tuple[Finding, ...]:
+    """What `doctor` finds of these hosts, and of the ways between them. Raises UsageError for a name that is none."""
+    async with open_hosts() as hosts:
+        return await doctor.examine(hosts, tuple(names), ports)
+
+
+async def try_out(request: Request) -> trial.Trial:
+    """`propose`, and where that finds no problem the checks of `doctor` for both hosts, and a forecast."""
+    proposal = await propose(request)
+    async with open_hosts() as hosts:
+        return await trial.try_out(hosts, request, proposal)
+
+
 async def migrate(
     request: Request, report: Reporter, *, until_settled: bool = True, agree: Agree | None = None
 ) -> view.MigrationView:
@@ -82,15 +107,16 @@ async def migrate(
             raise PlanRefusedError(proposal.problems)
         if agree is not None and not await agree(proposal):
             raise RefusedError("not confirmed, and nothing was touched")
-        with store.begin(proposal.plan) as journal:
-            ctx = Context(proposal.plan, desk.hosts, desk.monitors, journal, report, clock)
-            ctx.measure("planned", "start")
-            station = await _whole(migration.migrate(ctx), journal)
-            with _going_on(request.vm, request.target, (disk.handler for disk in proposal.plan.disks)):
-                if until_settled:
-                    station = await migration.finish(ctx, station)
-                ctx.measure("total", "start")
-                return await view.of_migration(station, journal.story)
+        with store.begin(proposal.plan) as journal, log.bound(migration=proposal.plan.id, vm=request.vm):
+            async with hooks.telling(hooks.subject_of(proposal.plan), report) as telling:
+                ctx = Context(proposal.plan, desk.hosts, desk.monitors, journal, telling, clock)
+                ctx.measure("planned", "start")
+                station = await _whole(migration.migrate(ctx), journal)
+                with _going_on(request.vm, request.target, (disk.handler for disk in proposal.plan.disks)):
+                    if until_settled:
+                        station = await migration.finish(ctx, station)
+                    ctx.measure("total", "start")
+                    return await view.of_migration(station, journal.story)
 
 
 async def _whole(work: Coroutine[Any, Any, T], journal: store.Journal) -> T:
@@ -154,11 +180,13 @@ async def settle_guest(vm: str, host: str | None, on_bytes: settle.OnBytes) -> v
     async with mover_process.taken_over(vm), open_guest(vm, host) as station:
         if not station.record.upstream:
             return await view.of_station(station)
-        with _journal(station.record) as note, _going_on(vm, station.host.name, ()):
-            note(State.SETTLING)
-            station = await settle.settle(station, on_bytes)
-            note(State.SETTLED)
-            return await view.of_station(station)
+        async with _told_of(station, lambda _: None) as tell:
+            with _journal(station.record) as note, _going_on(vm, station.host.name, ()):
+                note(State.SETTLING)
+                station = await settle.settle(station, on_bytes)
+                note(State.SETTLED)
+                tell(State.SETTLED)
+                return await view.of_station(station)
 
 
 async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False) -> view.GuestView:
@@ -170,14 +198,26 @@ async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False
         record = station.record
         if not record.upstream or record.migration is None:
             return await view.of_station(station)
-        with store.reopen(record.migration) as journal:
-            with _going_on(vm, station.host.name, (disk.handler for disk in station.linked())):
-                ctx = Context(journal.story.plan, station.hosts, station.monitors, journal, report)
-                station = await migration.finish(ctx, station)
-                if release_then and not station.record.upstream:
-                    station = await release.release(station)
-                    ctx.enter(State.RELEASED)
-                return await view.of_station(station)
+        async with _told_of(station, report) as telling:
+            with store.reopen(record.migration) as journal:
+                with _going_on(vm, station.host.name, (disk.handler for disk in station.linked())):
+                    ctx = Context(journal.story.plan, station.hosts, station.monitors, journal, telling)
+                    station = await migration.finish(ctx, station)
+                    if release_then and not station.record.upstream:
+                        station = await release.release(station)
+                        ctx.enter(State.RELEASED)
+                    return await view.of_station(station)
+
+
+@asynccontextmanager
+async def _told_of(station: Station, report: Reporter) -> AsyncIterator[Reporter]:
+    """Hooks and log lines know of which migration the guest is being settled."""
+    record = station.record
+    source = record.upstream[0].host if record.upstream else None
+    subject = hooks.Subject(record.migration, record.name, source, station.host.name)
+    with log.bound(migration=record.migration, vm=record.name, host=station.host.name):
+        async with hooks.telling(subject, report) as telling:
+            yield telling
 
 
 def broken_off(word: str | None) -> store.Story:
@@ -221,13 +261,14 @@ async def recover(
     if wish is Wish.DISCARD and source in lost:
         raise UsageError(f"{source} is where {vm} would start", hint=f"name the one that is lost: {target}")
     async with mover_process.taken_over(vm), open_desk() as desk:
-        with store.reopen(story.plan.id) as journal:
-            ctx = Context(story.plan, desk.hosts, desk.monitors, journal, report, Clock(started=False))
-            station = await recovery.recover(ctx, wish, lost, agree)
-            if station is None:
-                return view.of_story(journal.story)
-            with _going_on(vm, target, (disk.handler for disk in story.plan.disks)):
-                return await view.of_migration(await migration.finish(ctx, station), journal.story)
+        with store.reopen(story.plan.id) as journal, log.bound(migration=story.plan.id, vm=vm):
+            async with hooks.telling(hooks.subject_of(story.plan), report) as telling:
+                ctx = Context(story.plan, desk.hosts, desk.monitors, journal, telling, Clock(started=False))
+                station = await recovery.recover(ctx, wish, lost, agree)
+                if station is None:
+                    return view.of_story(journal.story)
+                with _going_on(vm, target, (disk.handler for disk in story.plan.disks)):
+                    return await view.of_migration(await migration.finish(ctx, station), journal.story)
 
 
 @contextmanager

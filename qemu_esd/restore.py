@@ -16,9 +16,6 @@ from qemu_esd.hypervisors import records
 from qemu_esd.model.host import HostPaths
 from qemu_esd.phases import identity, places
 
-# The units of a link, by the first word of their names; the rest is the migration.
-KINDS = ("path", "tunnel", "watch")
-
 
 @dataclass(frozen=True)
 class Restored:
@@ -34,7 +31,7 @@ async def restore(hosts: Hosts, host_name: str) -> tuple[Restored, ...]:
     host = await hosts.get(host_name)
     paths = (await facts.look(host)).paths
     names = await files.listing(host, f"{paths.state}/unit")
-    return tuple([await _restore(host, paths, name) for name in names if name.partition("-")[0] in KINDS])
+    return tuple([await _restore(host, paths, name) for name in names if name.partition("-")[0] in places.LINK_UNITS])
 
 
 async def _restore(host: Host, paths: HostPaths, name: str) -> Restored:

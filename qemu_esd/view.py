@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from qemu_esd.graph import names
 from qemu_esd.hosts import service
 from qemu_esd.hosts.base import run
 from qemu_esd.journal import store
-from qemu_esd.model.disk import Link, UnixPath, link_of
+from qemu_esd.model.disk import Endpoint, UnixPath, link_of
 from qemu_esd.model.pace import Bandwidth
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord, Measured, State
@@ -74,7 +75,8 @@ class GuestView:
     """A guest as it is now, with its last migration (`id` None: it has not moved, or nobody knows).
 
     `run_state` is QEMU's word; `link` is "none", "up" or "down", the latter for `link_down_s` seconds, if its watch has
-    noticed; then `waiting_requests` is how many requests its disks have not answered, where QEMU tells. `job` is set
+    noticed; then `waiting_requests` is how many requests its disks have not answered, where QEMU tells.
+    `link_received_bytes` came over the link's present connections (None: it is no TCP). `job` is set
     while data is being moved; `bandwidth` is what it may take: bytes/s, "auto", or None. `upstream` are the hosts it
     still reads from, `left_behind` those that keep their member aside; `problem` is what is wrong.
     `io_errors` are the disks that have stopped it, each with QEMU's word for why: "nospace", or "failed".
@@ -99,6 +101,7 @@ class GuestView:
     left_behind: tuple[str, ...] = ()
     problem: str | None = None
     link_down_s: int | None = None
+    link_received_bytes: int | None = None
     io_errors: Mapping[str, str] = field(default_factory=dict)
     waiting_requests: int | None = None
     bandwidth: Bandwidth = None
@@ -108,7 +111,7 @@ async def of_station(station: Station) -> GuestView:
     record, story = station.record, _story(station.record)
     # Over a dead link this takes a while: the link is looked at when it is done.
     disks = await disk_views(station)
-    link, link_down_s = await _link(station)
+    link, link_down_s, received = await _link(station)
     figures = figures_of(story)
     return GuestView(
         id=record.migration,
@@ -129,6 +132,7 @@ async def of_station(station: Station) -> GuestView:
         upstream=tuple(one.host for one in record.upstream),
         left_behind=tuple(one.host for one in record.left_behind),
         link_down_s=link_down_s,
+        link_received_bytes=received,
         io_errors=await _io_errors(station),
         waiting_requests=await virtio.requests_in_flight(station.qemu) if link == "down" else None,
         bandwidth=record.bandwidth,
@@ -175,14 +179,18 @@ def figures_of(story: store.Story | None) -> dict[str, float]:
     return {entry.name: round(entry.ms, 1) for entry in entries if isinstance(entry, Measured)}
 
 
-async def _link(station: Station) -> tuple[str, int | None]:
-    """Whether the way to the source stands: the connections of its disks, or the tunnel that carries them; and for how
-    many seconds nobody has answered at its other end."""
-    ways = [link for disk in station.linked() if _is_read(disk) and (link := link_of(disk.chain))]
+async def _link(station: Station) -> tuple[str, int | None, int | None]:
+    """Whether the way to the source stands: the connections of its disks, or the tunnel that carries them; for how many
+    seconds nobody has answered at its other end; and how many bytes came over it."""
+    ways = {link.endpoint for disk in station.linked() if _is_read(disk) and (link := link_of(disk.chain))}
     if not ways:
-        return "none", None
-    longest, *standing = await asyncio.gather(_silence(station), *(_stands(station, link) for link in ways))
-    return "up" if all(standing) and longest is None else "down", longest
+        return "none", None, None
+    longest, standing = await asyncio.gather(
+        _silence(station), asyncio.gather(*(_stands(station, way) for way in ways))
+    )
+    received = [one.received for one in standing if one.received is not None]
+    state = "up" if all(one.stands for one in standing) and longest is None else "down"
+    return state, longest, sum(received) if received else None
 
 
 async def _silence(station: Station) -> int | None:
@@ -195,13 +203,19 @@ def _is_read(disk: DiskRecord) -> bool:
     return disk.handler is not None and disk.handler.needs_source
 
 
-async def _stands(station: Station, link: Link) -> bool:
-    if isinstance(link.endpoint, UnixPath):
+@dataclass(frozen=True)
+class _Standing:
+    stands: bool
+    received: int | None
+
+
+async def _stands(station: Station, way: Endpoint) -> _Standing:
+    if isinstance(way, UnixPath):
         # ssh listens here once it stands, and no longer when it has found its peer dead.
-        return await service.listens(station.host, link.endpoint.path)
-    to = ("dst", link.endpoint.address, "dport", "=", str(link.endpoint.port))
-    done = await run(station.host, ("ss", "-Htn", "state", "established", *to))
-    return bool(done.text.strip())
+        return _Standing(await service.listens(station.host, way.path), None)
+    to = ("dst", way.address, "dport", "=", str(way.port))
+    told = (await run(station.host, ("ss", "-Htni", "state", "established", *to))).text
+    return _Standing(bool(told.strip()), sum(map(int, re.findall(r"\bbytes_received:(\d+)", told))))
 
 
 async def _job(station: Station) -> JobView | None:

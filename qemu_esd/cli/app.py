@@ -13,11 +13,14 @@ from rich.text import Text
 from qemu_esd import __version__, log, trace
 from qemu_esd.cli import (
     device,
+    doctor,
     guest,
     host,
     lab,
+    metrics,
     migrate,
     policy,
+    qmp,
     recover,
     release,
     render,
@@ -39,6 +42,9 @@ for command in (
     share.share,
     recover.resume,
     recover.rollback,
+    qmp.qmp,
+    doctor.doctor,
+    metrics.metrics,
 ):
     app.command()(command)
 app.command("map")(residency.map_disks)
@@ -70,13 +76,16 @@ def options(
         Path | None,
         typer.Option("--trace", metavar="FILE", help="Write where the time goes, for ui.perfetto.dev."),
     ] = None,
+    log_format: Annotated[
+        log.Format, typer.Option("--log-format", help="How log lines, and errors, are written to stderr.")
+    ] = log.Format.TEXT,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version, and end.")
     ] = False,
 ) -> None:
     """A guest with local disks moves to another host at once; a policy decides what becomes of the data."""
     _Told.verbosity, _Told.trace = verbose, trace_file
-    log.configure(verbose)
+    log.configure(verbose, log_format)
     if trace_file is not None:
         _start_trace(trace_file)
 
@@ -126,6 +135,10 @@ def _end_trace(file: Path) -> None:
 
 
 def _tell(error: EsdError) -> None:
+    if log.logger.format is log.Format.JSON:
+        facts = {"host": error.host, "hint": error.hint, "exit_status": error.exit_status}
+        log.logger.error(error.what, kind=type(error).__name__, **facts)
+        return
     text = render.error_text(error)
     if _Told.verbosity:
         text.append_text(render.causes(error))

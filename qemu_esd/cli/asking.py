@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 from qemu_esd.cli import render
@@ -16,6 +15,8 @@ def somebody_is_there() -> bool:
 
 async def answered_yes(question: str) -> bool:
     """Wait for a line on stdin, in a way that a signal can end."""
+    import asyncio
+
     render.note(question)
     loop, typed = asyncio.get_running_loop(), asyncio.Event()
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.units import parse_size
@@ -28,7 +28,10 @@ File = Annotated[str | None, typer.Option(metavar="FILE")]
 @app.command("run")
 def start(
     name: Annotated[str | None, typer.Argument()] = None,
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Where it runs; local if nothing is said.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="HOST", help="Where it runs; local if nothing is said.", autocompletion=complete.hosts),
+    ] = None,
     toml: Annotated[
         Path | None, typer.Option(metavar="FILE", help="All of it from a file, with the same words as keys.")
     ] = None,
@@ -112,7 +115,10 @@ def _from_file(file: Path, name: str | None, words: Mapping[str, object]) -> Gue
 
 @app.command("list")
 def show_all(
-    host: Annotated[list[str] | None, typer.Option(metavar="HOST", help="Only there; can be repeated.")] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Only there; can be repeated.", autocompletion=complete.hosts),
+    ] = None,
 ) -> None:
     """Every QEMU on the hosts known here, ours or not."""
     from qemu_esd import guests
@@ -132,7 +138,7 @@ def show_all(
 
 
 @app.command("start")
-def start_again(name: str) -> None:
+def start_again(name: complete.Vm) -> None:
     """Start a guest again whose QEMU has ended, from its disks, wherever their data is."""
     from qemu_esd import guests, mover_process
 
@@ -147,7 +153,7 @@ def start_again(name: str) -> None:
 
 @app.command()
 def stop(
-    name: str,
+    name: complete.Vm,
     force: Annotated[bool, typer.Option("--force", help="End its QEMU now, as if the power had gone.")] = False,
 ) -> None:
     """Ask a guest to shut down, and wait until it has."""
@@ -165,7 +171,7 @@ def stop(
 
 
 @app.command("cont")
-def resume(name: str) -> None:
+def resume(name: complete.Vm) -> None:
     """Let a paused guest run on."""
     from qemu_esd import guests, mover_process
 
@@ -180,7 +186,7 @@ def resume(name: str) -> None:
 
 
 @app.command()
-def console(name: str) -> None:
+def console(name: complete.Vm) -> None:
     """Be the guest's serial console; Ctrl-] leaves it."""
     from qemu_esd import guests
     from qemu_esd.cli import terminal
@@ -197,7 +203,7 @@ def console(name: str) -> None:
 
 
 @app.command()
-def log(name: str) -> None:
+def log(name: complete.Vm) -> None:
     """All that the guest's serial console has said, on whichever hosts it ran."""
     from qemu_esd import guests
     from qemu_esd.journal import registry
@@ -218,7 +224,7 @@ def log(name: str) -> None:
 
 
 @app.command()
-def forget(name: str) -> None:
+def forget(name: complete.Vm) -> None:
     """Remove what is known of a guest that runs nowhere: its records and console logs. Its images stay."""
     from qemu_esd import guests
     from qemu_esd.journal import registry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 from qemu_esd.errors import EsdError
 
@@ -17,7 +17,7 @@ def about() -> None:
 
 
 @app.command()
-def restore(host: str) -> None:
+def restore(host: complete.AHost) -> None:
     """After a reboot of HOST: serve again what guests elsewhere read from it, and stand its links to other hosts."""
     from qemu_esd import restore as restoring
     from qemu_esd.hosts.connect import open_hosts

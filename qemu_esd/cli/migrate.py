@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.errors import UsageError
 from qemu_esd.model.policy import Handler, check_write_policy, parse_handler, parse_read_errors
 from qemu_esd.units import parse_rate
@@ -26,17 +26,32 @@ _IN_ONE_LINE = POLICIES.replace("\n", "; ")
 
 
 def migrate(
-    vm: Annotated[str, typer.Argument(help="A running guest with local disks.")],
-    host: Annotated[str, typer.Argument(help="Where it is to run: as for ssh, or a lab host.")],
+    vm: Annotated[str, typer.Argument(help="A running guest with local disks.", autocompletion=complete.vms)],
+    host: Annotated[
+        str, typer.Argument(help="Where it is to run: as for ssh, or a lab host.", autocompletion=complete.hosts)
+    ],
     policy: Annotated[
         str | None,
-        typer.Option("--policy", metavar="P", help=f"What becomes of the data (needed). {_IN_ONE_LINE}"),
+        typer.Option(
+            "--policy",
+            metavar="P",
+            help=f"What becomes of the data (needed). {_IN_ONE_LINE}",
+            autocompletion=complete.policies,
+        ),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="HOST", help="Where it runs now, if that is not known.")
+        str | None,
+        typer.Option(
+            "--from", metavar="HOST", help="Where it runs now, if that is not known.", autocompletion=complete.hosts
+        ),
     ] = None,
     disk_policy: Annotated[
-        list[str] | None, typer.Option(metavar="DISK=P", help="Another policy for one disk; can be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="DISK=P",
+            help="Another policy for one disk; can be repeated.",
+            autocompletion=complete.disk_policies,
+        ),
     ] = None,
     write_policy: Annotated[str, typer.Option(metavar="local", help="Where writes go.")] = "local",
     no_local_space: Annotated[

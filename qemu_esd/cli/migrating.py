@@ -6,14 +6,16 @@ import asyncio
 import dataclasses
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import typer
 
 from qemu_esd import api
-from qemu_esd.cli import asking, render, render_outcome, render_plan
+from qemu_esd.cli import asking, render, render_doctor, render_outcome, render_plan
 from qemu_esd.cli.render_progress import Display, display_for, tell
 from qemu_esd.cli.running import run
 from qemu_esd.errors import EsdError, RefusedError, RolledBackError, UnfinishedError
+from qemu_esd.model.finding import Level
 from qemu_esd.model.plan import Plan, Problem
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import Measured, State
@@ -24,23 +26,40 @@ from qemu_esd.view import MigrationView
 
 
 def try_out(request: Request, as_json: bool) -> None:
-    """`--dry-run`: the plan and every problem found. Touches nothing."""
-    plan: Plan | None = None
-    remarks: tuple[str, ...] = ()
+    """`--dry-run`: the plan, every problem found, and a forecast. Touches nothing."""
+    trial: api.Trial | None = None
     try:
-        proposal = run(api.propose(request))
-        plan, problems, remarks = proposal.plan, proposal.problems, proposal.remarks
+        trial = run(api.try_out(request))
+        problems = trial.problems
     except RefusedError as error:
         problems = (Problem(error.host or request.target, error.what, error.hint or ""),)
     if as_json:
-        told = render_plan.plan_json(plan, remarks) if plan else None
-        render.show_json({"plan": told, "problems": [dataclasses.asdict(problem) for problem in problems]})
+        render.show_json(_trial_json(trial, problems))
     else:
-        if plan:
-            render.show(render_plan.plan_picture(plan, remarks))
+        if trial:
+            _show_trial(trial)
         render.show(render_plan.problem_list(problems))
     if problems:
         raise typer.Exit(RefusedError.exit_status)
+
+
+def _trial_json(trial: api.Trial | None, problems: tuple[Problem, ...]) -> dict[str, Any]:
+    plan = trial and render_plan.plan_json(trial.proposal.plan, trial.proposal.remarks)
+    return {
+        "plan": plan,
+        "problems": [dataclasses.asdict(problem) for problem in problems],
+        "findings": [dataclasses.asdict(finding) for finding in trial.findings] if trial else [],
+        "forecast": dataclasses.asdict(trial.forecast) if trial and trial.forecast else None,
+    }
+
+
+def _show_trial(trial: api.Trial) -> None:
+    render.show(render_plan.plan_picture(trial.proposal.plan, trial.proposal.remarks))
+    if trial.forecast:
+        render.show(render_doctor.forecast_picture(trial.forecast))
+    for finding in trial.findings:
+        if finding.level is not Level.PROBLEM:
+            render.show(render_doctor.finding_text(finding, finding.host))
 
 
 @dataclass(frozen=True)

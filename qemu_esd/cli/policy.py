@@ -7,15 +7,21 @@ from typing import Annotated
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 from qemu_esd.errors import UsageError
 from qemu_esd.model.policy import parse_handler
 
 
 def policy(
-    vm: str,
-    words: Annotated[list[str], typer.Argument(help="[DISK] POLICY: one disk or all, and what becomes of its data.")],
+    vm: complete.Vm,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            help="[DISK] POLICY: one disk or all, and what becomes of its data.",
+            autocompletion=complete.disks_and_policies,
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Change the policy of a running guest's disks: miss, redirect, background, on-demand."""

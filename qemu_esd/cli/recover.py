@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 from qemu_esd.errors import RefusedError, RolledBackError, UnfinishedError, UsageError
 
@@ -20,11 +20,21 @@ if TYPE_CHECKING:
     from qemu_esd.view import MigrationView
 
 Word = Annotated[
-    str | None, typer.Argument(metavar="[ID|VM]", help="A migration, or its guest; needed where there are several.")
+    str | None,
+    typer.Argument(
+        metavar="[ID|VM]",
+        help="A migration, or its guest; needed where there are several.",
+        autocompletion=complete.migrations,
+    ),
 ]
 Lost = Annotated[
     list[str] | None,
-    typer.Option("--force-lost", metavar="HOST", help="Your word that HOST is dead and will not come back as it was."),
+    typer.Option(
+        "--force-lost",
+        metavar="HOST",
+        help="Your word that HOST is dead and will not come back as it was.",
+        autocompletion=complete.hosts,
+    ),
 ]
 Discard = Annotated[
     bool,
@@ -35,7 +45,11 @@ Discard = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
 Host = Annotated[
     str | None,
-    typer.Option(metavar="HOST", help="A host of it: for a migration that a controller has begun which is lost."),
+    typer.Option(
+        metavar="HOST",
+        help="A host of it: for a migration that a controller has begun which is lost.",
+        autocompletion=complete.hosts,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 

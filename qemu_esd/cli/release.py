@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 
 
 def release(
-    vm: str,
+    vm: complete.Vm,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Let former hosts delete what they keep of a guest; refused while anything still needs it."""

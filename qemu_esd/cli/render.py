@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qemu_esd.errors import EsdError
+from qemu_esd.log import Format, logger
 
 
 def show(thing: RenderableType) -> None:
@@ -46,7 +47,10 @@ def show_bytes(data: bytes) -> None:
 
 
 def note(thing: RenderableType) -> None:
-    """On stderr: what is said beside the result."""
+    """On stderr: what is said beside the result. Where log lines are JSON it is one of them."""
+    if logger.format is Format.JSON:
+        logger.warning(drawn(thing, Console(highlight=False, color_system=None)))
+        return
     with reader_may_leave(sys.stderr):
         print(drawn(thing, Console(stderr=True, highlight=False)), file=sys.stderr, flush=True)
 

@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from qemu_esd.cli import render
+from qemu_esd.log import Format, logger
 from qemu_esd.model.plan import Plan
 from qemu_esd.model.record import Measured, State
 from qemu_esd.phases.context import Progress
@@ -40,7 +41,19 @@ class Display(Protocol):
 
 
 def display_for(stream: IO[str]) -> Display:
+    """Where log lines are JSON, states and figures are such lines, and nothing else is shown."""
+    if logger.format is Format.JSON:
+        return NoDisplay()
     return BarDisplay(stream) if stream.isatty() else LineDisplay(stream)
+
+
+class NoDisplay:
+    """Shows nothing."""
+
+    def say(self, line: str) -> None: ...
+    def show(self, progress: Progress) -> None: ...
+    def clear(self) -> None: ...
+    def close(self) -> None: ...
 
 
 def tell(display: Display, event: Event, plan: Plan) -> None:

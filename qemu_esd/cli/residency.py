@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 
 
 def map_disks(
-    vm: str,
-    disk: Annotated[str | None, typer.Argument(help="One disk; all of them otherwise.")] = None,
+    vm: complete.Vm,
+    disk: Annotated[
+        str | None, typer.Argument(help="One disk; all of them otherwise.", autocompletion=complete.disks)
+    ] = None,
 ) -> None:
     """Draw what of each disk is local, what is remote, and what is a hole."""
     from rich.console import Console

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 from qemu_esd.errors import UnfinishedError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def settle(
-    vm: str,
+    vm: complete.Vm,
     background_only: Annotated[
         bool, typer.Option("--background-only", help="Only what the policy moves by itself: no on-demand, no redirect.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def status(
-    vm: Annotated[str | None, typer.Argument(help="One guest; all that are known otherwise.")] = None,
+    vm: Annotated[
+        str | None, typer.Argument(help="One guest; all that are known otherwise.", autocompletion=complete.vms)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Where guests run; per disk: policy, bytes here and on the source; link and background move."""

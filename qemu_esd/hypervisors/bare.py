@@ -33,6 +33,11 @@ def observer_of(host: str, process: QemuProcess, paths: HostPaths) -> str:
     return _monitor(host, process, guest_sockets(paths, process.name).observe)
 
 
+def user_of(host: str, process: QemuProcess, paths: HostPaths) -> str:
+    """The QMP socket for ad hoc commands: our own user socket where there is one, else the first that the user made."""
+    return _monitor(host, process, guest_sockets(paths, process.name).user)
+
+
 def _monitor(host: str, process: QemuProcess, ours: str) -> str:
     line = read(process.argv)
     if is_libvirts(line.options):

@@ -19,7 +19,7 @@ from qemu_esd.errors import RefusedError
 from qemu_esd.journal import codec, lines
 from qemu_esd.journal.lines import DamagedJournalError, JournalError, NotBegunError
 from qemu_esd.model.plan import Plan
-from qemu_esd.model.record import Entered, Entry, Held, Planned, Released, State
+from qemu_esd.model.record import Entered, Entry, Held, Measured, Planned, Released, State
 from qemu_esd.model.resource import Resource
 
 
@@ -291,6 +291,19 @@ def read_all() -> Shelf:
         else:
             newest[story.plan.vm] = story
     return Shelf({vm: told for vm, told in newest.items() if vm is not None}, tuple(damaged))
+
+
+def stories() -> Iterator[Story]:
+    """All migrations here whose journals can be read, oldest first."""
+    for id in all_ids():
+        with suppress(OSError, JournalError):
+            yield read(id)
+
+
+def figures(name: str) -> tuple[float, ...]:
+    """What all migrations here have measured under that name, in ms."""
+    entries = (entry for story in stories() for entry in story.entries)
+    return tuple(entry.ms for entry in entries if isinstance(entry, Measured) and entry.name == name)
 
 
 def _owner(id: str) -> str | None:

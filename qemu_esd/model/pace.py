@@ -2,7 +2,8 @@
 
 The last is decided here, once per window of time, from how long the guest's reads and writes took in it. They are held
 against a calm window, in which the move goes at FLOOR: on the same host, under the same load, a few seconds ago. What
-they took on the source, or before the guest was busy, would say nothing about that. One window in CALM_EVERY is calm.
+they took on the source, or before the guest was busy, would say nothing about that. The first window is calm, soon
+another, for by then what the guest uses most is here, and in the long run one in CALM_EVERY.
 """
 
 from __future__ import annotations
@@ -46,13 +47,14 @@ class Pace:
     """`speed` (bytes/s) outside of calm windows; `doubling` until the guest has noticed something for the first time.
 
     `calm` is what its reads and writes took in calm windows, the last one most; `windows` are how many are left until
-    the next of them, 0: this is one.
+    the next of them, 0: this is one, and the one after it comes `every` so many.
     """
 
     speed: int = START
     doubling: bool = True
     calm: Latencies = field(default_factory=dict)
     windows: int = 0
+    every: int = 4
 
     @property
     def limit(self) -> int:
@@ -63,7 +65,8 @@ class Pace:
 def after(pace: Pace, seen: Latencies, rate: int) -> Pace:
     """The pace after a window in which the guest's I/O was as `seen`, and the move had `rate` bytes/s."""
     if pace.windows == 0:
-        return replace(pace, calm=_blended(pace.calm, seen), windows=CALM_EVERY - 1)
+        every = min(2 * pace.every, CALM_EVERY)
+        return replace(pace, calm=_blended(pace.calm, seen), windows=pace.every - 1, every=every)
     if seen and not pace.calm:
         # It was idle then, and is not any more.
         return replace(pace, windows=0)
@@ -71,8 +74,8 @@ def after(pace: Pace, seen: Latencies, rate: int) -> Pace:
 
 
 def _blended(old: Latencies, new: Latencies) -> Latencies:
-    """What is older counts half as much each time."""
-    return Counter({upper: count // 2 for upper, count in old.items() if count > 1}) + Counter(new)
+    """What is older counts a quarter as much each time: its slowest hundredth is what was not here yet."""
+    return Counter({upper: count // 4 for upper, count in old.items() if count > 3}) + Counter(new)
 
 
 def _suffers(calm: Latencies, seen: Latencies) -> bool:

@@ -34,6 +34,7 @@ from qemu_esd.nbd.extents import (
     residency,
 )
 from qemu_esd.nbd.fill import FillError, fill
+from qemu_esd.nbd.walk import Maps
 
 __all__ = [
     "ALLOCATION_DEPTH",
@@ -42,6 +43,7 @@ __all__ = [
     "Client",
     "Extent",
     "FillError",
+    "Maps",
     "NbdClientError",
     "NbdConnectionError",
     "NbdDisconnected",

@@ -13,11 +13,11 @@ from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import Request
 from qemu_esd.phases.look import SourceView, TargetView
+from qemu_esd.qmp.migrate import BUSY
 
 APT = "apt-get install qemu-system-x86 qemu-utils qemu-system-common iproute2 perl-base"
 SOURCE_NEEDS = ("qemu-storage-daemon", "setsid", "ip", "ss", "perl")
 TARGET_NEEDS = ("qemu-system-x86_64", "qemu-img", "setsid", "ip", "ss", "timeout", "perl")
-BUSY = frozenset({"setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused"})
 # CPU models that are another CPU elsewhere; under TCG only with another QEMU.
 PASSED_THROUGH = ("host", "max")
 # TCG's dirty bitmap has one bit for 4 KiB: of this size, and its multiples, it is a number of whole words.
@@ -30,8 +30,8 @@ def find_problems(request: Request, source: SourceView, target: TargetView, free
     """Every problem found. `free` is the free space for overlays on the target, in bytes."""
     host = source.guest.host
     return (
-        *_programs(host, SOURCE_NEEDS, source.facts.programs),
-        *_programs(request.target, TARGET_NEEDS, target.facts.programs),
+        *programs(host, SOURCE_NEEDS, source.facts.programs),
+        *programs(request.target, TARGET_NEEDS, target.facts.programs),
         *_guest_state(source),
         *_disks(source),
         *_same_name(request, target),
@@ -60,7 +60,8 @@ def remarks(source: SourceView, qemu: Program | None) -> Iterator[str]:
         )
 
 
-def _programs(host: str, needed: Iterable[str], present: frozenset[str]) -> Iterator[Problem]:
+def programs(host: str, needed: Iterable[str], present: frozenset[str]) -> Iterator[Problem]:
+    """What of it a host lacks."""
     missing = [name for name in needed if name not in present]
     if missing:
         yield Problem(host, f"there is no {' and no '.join(missing)}", f"on it: {APT}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.journal.store import Journal
+from qemu_esd.log import logger, rebind
 from qemu_esd.model.plan import Plan
 from qemu_esd.model.record import Entered, Held, Measured, Released, State
 from qemu_esd.model.resource import Resource
@@ -27,7 +28,8 @@ class Progress:
     total: int
 
 
-Reporter = Callable[[State | Measured | Progress], None]
+Event = State | Measured | Progress
+Reporter = Callable[[Event], None]
 
 
 async def together(*work: Awaitable[None]) -> None:
@@ -109,6 +111,8 @@ class Context:
     def enter(self, state: State) -> None:
         """Write down that the migration enters `state`, and tell the listener."""
         self.journal.append(Entered(state))
+        rebind(phase=state.value, host=(self.plan.target if state.committed else self.plan.source).host)
+        logger.info("entered", phase=state.value)
         self.report(state)
 
     def measure(self, name: str, since: str, until: str | None = None) -> None:
@@ -117,4 +121,5 @@ class Context:
         if ms is not None:
             figure = Measured(name, ms)
             self.journal.append(figure)
+            logger.info("measured", figure=name, ms=round(ms, 1))
             self.report(figure)

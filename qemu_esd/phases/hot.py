@@ -4,6 +4,10 @@ What is local beyond the mirror was touched by the guest since it came here, or 
 is read. Around it more is likely to be touched next. So the disk is looked at in regions: those where the guest has
 been are brought over first, then their neighbours. The mirror passes over what it finds local.
 
+Where the guest has been a disk is in pieces, some of them here. Through them the mirror would read one after another,
+each a round trip, and what the guest wants of the same MiB would wait for all of them: over 10 ms nearly two seconds.
+So what is hot at first comes before the mirror begins, and each piece is asked for by itself.
+
 Looking asks nobody but the overlay (the window `own`): beside the mirror a question to the source waits as long as a
 read of the guest does, and a map has thousands.
 
@@ -16,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -28,14 +32,17 @@ from qemu_esd.model.record import DiskRecord
 from qemu_esd.nbd import ALLOCATION_DEPTH, BASE_ALLOCATION, Extent, NbdError, Range
 from qemu_esd.nbd.extents import LOCAL_DEPTH, STATE_ZERO
 from qemu_esd.nbd.spread import spread
-from qemu_esd.phases import links, windows
+from qemu_esd.phases import links, pace, windows
 from qemu_esd.phases.station import Station
 from qemu_esd.qmp import jobs
 
 REGION = 4 << 20
-# So many regions at once, of each one chunk. Where the guest has been a chunk is in pieces, of which QEMU reads one
-# after another: more regions are what keeps the link busy, and not larger chunks.
-CHUNK, WIDTH = 256 << 10, 8
+# So many regions at once, and of each so many chunks: more than 16 QEMU does not take from one connection.
+CHUNK, WIDTH, DEPTH = 128 << 10, 8, 2
+# Under a limit the link is not to be kept busy, and a region takes long: the next look is not to wait for eight.
+PACED_WIDTH = 1
+# No region is begun after so long before the mirror, and none is waited for after so long again.
+BEFORE_SECONDS = 5.0
 # The mirror counts what it has done, and is at work on more beyond that: there nobody can tell who made what local.
 AHEAD = 16 << 20
 # From one look to the next: at least so long, and so many times as long as a look takes.
@@ -55,13 +62,27 @@ class Heat:
 def by_region(depth: Iterable[Extent]) -> Counter[int]:
     """Local bytes per region; a region without any is left out."""
     local: Counter[int] = Counter()
-    for extent in depth:
-        start = extent.offset
-        while extent.flags == LOCAL_DEPTH and start < extent.end:
-            end = min(extent.end, start - start % REGION + REGION)
-            local[start // REGION] += end - start
-            start = end
+    for number, part in _split(extent for extent in depth if extent.flags == LOCAL_DEPTH):
+        local[number] += part.length
     return local
+
+
+def absent_by_region(depth: Iterable[Extent]) -> dict[int, list[Range]]:
+    """What is not local, per region."""
+    absent: dict[int, list[Range]] = {}
+    for number, part in _split(nbd.absent(depth)):
+        absent.setdefault(number, []).append(part)
+    return absent
+
+
+def _split(parts: Iterable[Extent | Range]) -> Iterator[tuple[int, Range]]:
+    """Cut at the borders of regions."""
+    for part in parts:
+        start = part.offset
+        while start < part.end:
+            end = min(part.end, start - start % REGION + REGION)
+            yield start // REGION, Range(start, end - start)
+            start = end
 
 
 def after(heat: Heat, local: Mapping[int, int], first: int) -> Heat:
@@ -82,42 +103,76 @@ def hottest(before: Heat, now: Heat, first: int) -> list[int]:
     return sorted(wanted, key=rank)
 
 
+async def before(station: Station, disk: DiskRecord, throttle: pace.Throttle) -> Heat:
+    """Bring over what is hot now, for BEFORE_SECONDS about. A kill here leaves nothing, and no job yet."""
+    try:
+        async with asyncio.timeout(2 * BEFORE_SECONDS), _seen(station, disk) as seen:
+            depth = await seen.depth(0)
+            heat = after(Heat(), by_region(depth), 0)
+            wanted = [number for number in hottest(Heat(), heat, 0) if number in heat.touched]
+            due = time.monotonic() + BEFORE_SECONDS
+            asked = await _bring(seen, throttle, await _reachable(station, wanted), absent_by_region(depth), due)
+            return replace(heat, asked=asked)
+    except (EsdError, OSError, TimeoutError) as error:
+        logger.info("what is hot does not come before the rest", disk=disk.id, why=str(error))
+        return Heat()
+
+
 @asynccontextmanager
-async def beside(station: Station, disk: DiskRecord) -> AsyncIterator[None]:
-    """While this is open, what is hot is brought over first. Not with a limit: only the mirror keeps it."""
-    if station.record.bandwidth is not None:
-        yield
-        return
-    task = asyncio.create_task(keep_first(station, disk))
+async def beside(station: Station, disk: DiskRecord, throttle: pace.Throttle, heat: Heat) -> AsyncIterator[None]:
+    """While this is open, what is hot is brought over first. Under a limit half of it goes there."""
+    task = asyncio.create_task(keep_first(station, disk, throttle, heat))
     try:
         yield
     finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        [outcome] = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(outcome, Exception):
+            logger.warning("what is hot did not come first", disk=disk.id, why=repr(outcome))
 
 
-async def keep_first(station: Station, disk: DiskRecord) -> None:
-    """Until the mirror is near the end. A kill here leaves the windows, which go with the mirror."""
+async def keep_first(station: Station, disk: DiskRecord, throttle: pace.Throttle, heat: Heat) -> None:
+    """Until the mirror is near the end. A kill here leaves nothing."""
     try:
-        await windows.open_sides(station.qemu, disk)
-        await _keep_on(station, disk)
+        async with _seen(station, disk) as seen:
+            await _keep_on(station, disk, throttle, heat, seen)
     except (EsdError, OSError) as error:
         logger.info("what is hot does not come first any more", disk=disk.id, why=str(error))
 
 
-async def _keep_on(station: Station, disk: DiskRecord) -> None:
-    heat, first, place = Heat(), 0, (station.host, station.sockets.nbd, disk.suid)
+@dataclass(frozen=True)
+class _Seen:
+    """A disk through its windows."""
+
+    own: nbd.Client
+    far: nbd.Client
+    filling: nbd.Client
+
+    async def depth(self, first: int) -> list[Extent]:
+        """What of it is local from the region `first` on."""
+        return (await self.own.map(offset=first * REGION))[ALLOCATION_DEPTH]
+
+
+@asynccontextmanager
+async def _seen(station: Station, disk: DiskRecord) -> AsyncIterator[_Seen]:
+    place = (station.host, station.sockets.nbd, disk.suid)
     async with windows.sides(*place) as (own, far), windows.filling(*place) as filling:
-        while first * REGION < own.size:
-            began = time.monotonic()
-            local = by_region((await own.map(offset=first * REGION))[ALLOCATION_DEPTH])
-            # After the map, so that what the mirror did meanwhile is not taken for the guest's.
-            first = await _ahead(station, disk)
-            before, heat = heat, after(heat, local, first)
-            wanted = await _reachable(station, hottest(before, heat, first))
-            due = time.monotonic() + max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - began))
-            heat = replace(heat, asked=heat.asked | await _bring(far, filling, wanted, due))
-            await asyncio.sleep(due - time.monotonic())
+        yield _Seen(own, far, filling)
+
+
+async def _keep_on(station: Station, disk: DiskRecord, throttle: pace.Throttle, heat: Heat, seen: _Seen) -> None:
+    first = 0
+    while first * REGION < seen.own.size:
+        began = time.monotonic()
+        depth = await seen.depth(first)
+        # After the map, so that what the mirror did meanwhile is not taken for the guest's.
+        first = await _ahead(station, disk)
+        before, heat = heat, after(heat, by_region(depth), first)
+        wanted = await _reachable(station, hottest(before, heat, first))
+        due = time.monotonic() + max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - began))
+        async with pace.halved(station, disk, throttle, bool(wanted)):
+            heat = replace(heat, asked=heat.asked | await _bring(seen, throttle, wanted, absent_by_region(depth), due))
+        await asyncio.sleep(due - time.monotonic())
 
 
 async def _ahead(station: Station, disk: DiskRecord) -> int:
@@ -135,27 +190,30 @@ async def _reachable(station: Station, wanted: list[int]) -> list[int]:
     return wanted
 
 
-async def _bring(far: nbd.Client, filling: nbd.Client, wanted: Sequence[int], due: float) -> set[int]:
+async def _bring(
+    seen: _Seen, throttle: pace.Throttle, wanted: Sequence[int], absent: Mapping[int, list[Range]], due: float
+) -> frozenset[int]:
     """Bring these regions, in this order, and begin none after `due`; returns those that were begun."""
     begun: set[int] = set()
 
     async def bring(number: int) -> None:
         if time.monotonic() < due:
             begun.add(number)
-            await _bring_region(far, filling, number)
+            await _bring_region(seen, throttle, number, absent.get(number, []))
 
-    await spread(wanted, bring, WIDTH)
-    return begun
+    await spread(wanted, bring, PACED_WIDTH if throttle.speed else WIDTH)
+    return frozenset(begun)
 
 
-async def _bring_region(far: nbd.Client, filling: nbd.Client, number: int) -> None:
-    """Its data, and no holes: they are not moved. What cannot be had is the mirror's business too."""
+async def _bring_region(seen: _Seen, throttle: pace.Throttle, number: int, absent: list[Range]) -> None:
+    """Its data that is absent, and no holes: they are not moved. What cannot be had is the mirror's business too."""
     start = number * REGION
     try:
-        maps = await far.map(offset=start, length=max(0, min(REGION, far.size - start)))
+        maps = await seen.far.map(offset=start, length=min(REGION, seen.own.size - start))
         data = [Range(e.offset, e.length) for e in maps[BASE_ALLOCATION] if not e.flags & STATE_ZERO]
-        failed = await nbd.fill(filling, data, chunk=CHUNK, depth=1)
+        pieces = nbd.common(data, absent)
+        failed = await nbd.fill(seen.filling, pieces, chunk=CHUNK, depth=DEPTH, admit=throttle.admit)
     except NbdError as error:
         logger.info("hot first", region=number, why=str(error))
         return
-    logger.info("hot first", region=number, failed=len(failed))
+    logger.info("hot first", region=number, pieces=len(pieces), failed=len(failed))

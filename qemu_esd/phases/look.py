@@ -94,7 +94,7 @@ async def source(hosts: Hosts, monitors: Monitors, vm: str, host_name: str, peer
     # What QEMU answers and what the host answers, side by side.
     guest, address, ports, begun = await asyncio.gather(
         bare.describe(process, qemu, record),
-        _address(host, peer),
+        address_towards(host, peer),
         facts.ports_in_use(host),
         notice.read(host, here.paths, vm),
     )
@@ -142,7 +142,7 @@ async def _places(guest: Guest, qemu: Session) -> dict[str, Place]:
     return {disk.id: await bare.place(qemu, disk) for disk in anonymous}
 
 
-async def _address(host: Host, peer: Host) -> str:
+async def address_towards(host: Host, peer: Host) -> str:
     """The address of `host` on its way to `peer`: from the routing table, whoever of the two we are."""
     peer_address = await peer.peer_address()
     if peer_address is not None:
@@ -157,7 +157,7 @@ async def target(hosts: Hosts, vm: str, host_name: str, peer: Host) -> TargetVie
     """Everything about the host that the guest is to run on."""
     host = await hosts.get(host_name)
     (here, qemu), process, ports, address = await asyncio.gather(
-        _equipment(host), processes.find(host, vm), facts.ports_in_use(host), _address(host, peer)
+        _equipment(host), processes.find(host, vm), facts.ports_in_use(host), address_towards(host, peer)
     )
     return TargetView(here, address, process, qemu, ports)
 

@@ -94,8 +94,9 @@ def _mostly_hole(disk: DiskRecord, bandwidth: Bandwidth) -> bool:
 async def mirror(station: Station, disk: DiskRecord, throttle: pace.Throttle, on_bytes: OnBytes) -> None:
     """Start the mirror, or join the one that runs, and wait until it has read everything or failed."""
     qemu, id = station.qemu, names.move_job(disk.suid)
+    heat = hot.Heat() if id in await jobs.running(qemu) else await hot.before(station, disk, throttle)
     await start_mirror(station, disk, throttle)
-    async with hot.beside(station, disk):
+    async with hot.beside(station, disk, throttle, heat):
         await _first_pass(station, id, on_bytes)
     if await jobs.has_stopped(qemu, id):
         logger.warning("the background job met an error; what is missing is filled piece by piece", disk=disk.id)
@@ -129,7 +130,7 @@ async def start_mirror(station: Station, disk: DiskRecord, throttle: pace.Thrott
     link = link_of(disk.chain)
     size = in_flight(station.record.bandwidth, await round_trip.seconds(station.host, link) if link else 0)
     id, top = names.move_job(disk.suid), names.copy_on_read(disk.suid)
-    await jobs.start_mirror(qemu, id, top, sink, throttle.speed, size)
+    await jobs.start_mirror(qemu, id, top, sink, throttle.each, size)
 
 
 async def end_mirror(qemu: Session, suid: str) -> None:
@@ -140,7 +141,6 @@ async def end_mirror(qemu: Session, suid: str) -> None:
         await jobs.wait_status(qemu, id, frozenset({"concluded"}), MIRROR_SECONDS)
         await jobs.dismiss(qemu, id)
     await blockdev.drop(qemu, names.sink(suid))
-    await windows.close_sides(qemu, suid)
 
 
 async def fill(station: Station, disk: DiskRecord, throttle: pace.Throttle, on_bytes: OnBytes) -> None:

@@ -9,7 +9,6 @@ from qemu_esd.errors import HostError, HostKeyError, QemuGoneError, TimedOutErro
 from qemu_esd.hypervisors import processes
 from qemu_esd.model.plan import Site
 from qemu_esd.model.recovery import Seen, Source, Target
-from qemu_esd.phases.checks import BUSY
 from qemu_esd.phases.context import Context
 from qemu_esd.qmp import machine, migrate
 from qemu_esd.qmp.session import Session
@@ -33,7 +32,7 @@ async def _source(ctx: Context, lost: Collection[str]) -> Source:
     if isinstance(answer, str):
         return Source(answer)
     status, state = answer
-    if status in BUSY:
+    if status in migrate.BUSY:
         return Source.LEAVING
     return Source.GAVE if state in _GIVEN_AWAY else Source.RUNS
 

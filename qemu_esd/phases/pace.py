@@ -31,17 +31,26 @@ AFTERMATH_SECONDS = 0.2
 
 
 class Throttle:
-    """`speed` bytes/s, 0: no limit; it can be changed meanwhile. `passed` is how many bytes were let through."""
+    """The limit of a move: `speed` bytes/s, 0: none; it can be changed meanwhile.
+
+    `halved`: QEMU's job and we go on side by side, and each has half of it. `passed` is how many bytes we were let.
+    """
 
     def __init__(self, speed: int) -> None:
         self.speed = speed
+        self.halved = False
         self.passed = 0
         self._free = 0.0
+
+    @property
+    def each(self) -> int:
+        """What QEMU's job may have, or we."""
+        return -(-self.speed // 2) if self.halved else self.speed
 
     async def admit(self, length: int) -> None:
         """Returns when `length` bytes more may be asked for: spread over time, and not in bursts."""
         begin = max(self._free, time.monotonic())
-        self._free = begin + (length / self.speed if self.speed else 0)
+        self._free = begin + (length / self.each if self.speed else 0)
         await asyncio.sleep(begin - time.monotonic())
         self.passed += length
 
@@ -79,9 +88,29 @@ async def _counting(station: Station, devices: tuple[str, ...]) -> AsyncIterator
             await latency.stop(station.qemu, ours)
 
 
+@asynccontextmanager
+async def halved(station: Station, disk: DiskRecord, throttle: Throttle, wanted: bool) -> AsyncIterator[None]:
+    """While this is open, half of the limit is ours, if it is `wanted`. A kill here leaves the job at half of it."""
+    if not wanted or not throttle.speed:
+        yield
+        return
+    throttle.halved = True
+    try:
+        await _tell(station, disk, throttle)
+        yield
+    finally:
+        throttle.halved = False
+        with suppress(EsdError):
+            await _tell(station, disk, throttle)
+
+
 async def _set(station: Station, disk: DiskRecord, throttle: Throttle, speed: int) -> None:
     throttle.speed = speed
-    await jobs.set_speed(station.qemu, names.move_job(disk.suid), speed)
+    await _tell(station, disk, throttle)
+
+
+async def _tell(station: Station, disk: DiskRecord, throttle: Throttle) -> None:
+    await jobs.set_speed(station.qemu, names.move_job(disk.suid), throttle.each)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from qemu_esd.model.plan import Plan, Site, Transport
 from qemu_esd.model.record import LinkMember
 from qemu_esd.model.resource import Unit
 
+# The units of a link, by the first word of their names; the rest is the migration.
+LINK_UNITS = ("path", "tunnel", "watch")
+
 
 def path_handler_name(migration: str) -> str:
     return f"path-{migration}"

@@ -25,6 +25,7 @@ async def change(station: Station, disk: DiskRecord, handler: Handler) -> Statio
     if disk.handler is handler:
         return station
     await mover.end_mirror(station.qemu, disk.suid)
+    await windows.close_sides(station.qemu, disk.suid)
     if not handler.keeps_reads:
         await filter.remove(station, disk)
     # Never a coarse overlay above what fails reads: a write of the guest into a part of a cluster would fail too.
@@ -63,14 +64,15 @@ async def _fail_reads(station: Station, disk: DiskRecord) -> None:
 
 
 async def _answer_from_source(station: Station, disk: DiskRecord) -> None:
-    """The overlay's backing is the link. Already so is fine."""
-    name, link = names.remote(disk.suid), link_of(disk.chain)
+    """The overlay's backing is the link. Already so is fine: what fails reads goes last."""
+    name, absent, link = names.remote(disk.suid), names.absent(disk.suid), link_of(disk.chain)
     assert link is not None
-    if name in await blockdev.names(station.qemu):
-        return
-    await blockdev.add(station.qemu, nodes.link(name, link))
-    await _rebase(station, disk, name)
-    await blockdev.drop(station.qemu, names.absent(disk.suid))
+    present = await blockdev.names(station.qemu)
+    if name not in present:
+        await blockdev.add(station.qemu, nodes.link(name, link))
+    if name not in present or absent in present:
+        await _rebase(station, disk, name)
+        await blockdev.drop(station.qemu, absent)
 
 
 async def _rebase(station: Station, disk: DiskRecord, backing: str) -> None:

@@ -74,6 +74,7 @@ async def _detach(station: Station, disk: DiskRecord) -> None:
     the link, the graph is made by the record, and `settle` comes here again.
     """
     qemu, name = station.qemu, names.overlay(disk.suid, disk.level)
+    await windows.close_sides(qemu, disk.suid)
     if await blockdev.has_backing(qemu, name):
         await _flush(station, disk)
         await blockdev.forget_backing(qemu, names.copy_on_read(disk.suid), name)
@@ -118,6 +119,8 @@ async def cut(station: Station) -> Station:
     """End the link on this host, then let each upstream host put its member aside, the nearest first."""
     if station.linked():
         raise EsdError("a disk still needs its source", host=station.host.name)
+    for disk in station.record.disks:
+        await windows.close_sides(station.qemu, disk.suid)
     await windows.close_all(station.qemu)
     await _drop_link(station)
     for upstream in station.record.upstream:

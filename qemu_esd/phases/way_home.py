@@ -22,7 +22,7 @@ from qemu_esd.hypervisors import records
 from qemu_esd.log import logger
 from qemu_esd.model.disk import Image, images, link_of
 from qemu_esd.model.record import DiskRecord, LinkMember
-from qemu_esd.phases import aside, changes, identity, mover
+from qemu_esd.phases import aside, changes, identity, mover, windows
 from qemu_esd.phases.mover import OnBytes
 from qemu_esd.phases.station import Station
 from qemu_esd.qmp import blockdev, jobs
@@ -117,6 +117,7 @@ async def _base(station: Station, disk: DiskRecord, fork: Fork) -> tuple[Image, 
 async def _rebase(station: Station, disk: DiskRecord, base: tuple[Image, ...]) -> None:
     """The old image is below the overlay, in the graph and in its header, and the link is not. Done already is fine."""
     qemu, overlay, below = station.qemu, names.overlay(disk.suid), names.base(disk.suid)
+    await windows.close_sides(qemu, disk.suid)
     if below not in await blockdev.names(qemu):
         await blockdev.add_all(qemu, nodes.whole(below, base))
     node = overlays.overlay(disk.suid, images(disk.chain)[0], below)

@@ -1,9 +1,11 @@
 """Windows into a target QEMU: local NBD exports by which maps are read and ranges are made local.
 
 They are on a unix socket in a 0700 folder, read-only, and carry questions and answers but no disk data.
-Two per disk: `map` shows the overlay with its allocation depth, `fill` goes through the copy-on-read filter. Two
-more while data is moved in the background: `own` shows the overlay as if there were nothing below it, and `far` what is
-below it, the source.
+Per disk: `map` shows the overlay with all that is below it, `own` the overlay as if there were nothing below it, and
+`far` what is below it, the source; `fill` goes through the copy-on-read filter.
+
+A map is put together from `own` and `far`. `map` would tell the same, but asks the source about each piece that the
+overlay's tables fall into: a disk of 1 TiB with nothing in it has 131,072 of them.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from qemu_esd.qmp.session import Session
 
 BUSY = "already"
 SECTOR = 512
+CONTEXTS = (nbd.ALLOCATION_DEPTH, nbd.BASE_ALLOCATION)
 
 
 async def open_all(qemu: Session, socket: str, disks: Iterable[DiskRecord]) -> None:
@@ -33,6 +36,7 @@ async def open_all(qemu: Session, socket: str, disks: Iterable[DiskRecord]) -> N
             await exports.add(qemu, _id(suid, "map"), names.overlay(suid, disk.level), f"{suid}.map", depth=True)
         if names.copy_on_read(suid) in nodes and _id(suid, "fill") not in present:
             await exports.add(qemu, _id(suid, "fill"), names.copy_on_read(suid), f"{suid}.fill")
+        await _open_sides(qemu, disk, present, nodes)
 
 
 async def open_changes(qemu: Session, socket: str, disk: DiskRecord) -> None:
@@ -51,25 +55,35 @@ async def serve(qemu: Session, socket: str) -> None:
             raise
 
 
-async def open_sides(qemu: Session, disk: DiskRecord) -> None:
-    """Make sure that the windows `own` and `far` of a disk are open.
+async def _open_sides(qemu: Session, disk: DiskRecord, present: frozenset[str], nodes: frozenset[str]) -> None:
+    """`own` and `far`. A raw node of a fixed size is no filter: no question goes through it to the overlay's backing.
 
-    A raw node of a fixed size is no filter: no question goes through it to the overlay's backing, and so to the source.
     It takes whole sectors only.
     """
     suid, own, size = disk.suid, names.own(disk.suid), disk.size - disk.size % SECTOR
-    if own not in await blockdev.names(qemu):
+    if own not in nodes:
         view = {"driver": "raw", "node-name": own, "file": names.overlay(suid, disk.level), "size": size}
         await blockdev.add(qemu, {**view, "read-only": True})
-    present = await exports.ids(qemu)
     if _id(suid, "own") not in present:
         await exports.add(qemu, _id(suid, "own"), own, f"{suid}.own", depth=True)
     if _id(suid, "far") not in present:
-        await exports.add(qemu, _id(suid, "far"), names.remote(suid), f"{suid}.far")
+        await exports.add(qemu, _id(suid, "far"), _below(disk, nodes), f"{suid}.far")
+
+
+def _below(disk: DiskRecord, nodes: frozenset[str]) -> str:
+    """The node below the top overlay.
+
+    None of them where all is local and a kill came before that was written down: then what the overlay itself says of
+    what it lacks, which is that it reads as zeroes if there is really nothing below.
+    """
+    suid = disk.suid
+    lower = (names.overlay(suid, disk.level - 1),) if disk.level else ()
+    known = (*lower, names.remote(suid), names.absent(suid), names.base(suid))
+    return next((name for name in known if name in nodes), names.own(suid))
 
 
 async def close_sides(qemu: Session, suid: str) -> None:
-    """Close them, so that overlay and link can be removed."""
+    """Close `own` and `far`, before the overlay gets something else below or above it."""
     for id in {_id(suid, "own"), _id(suid, "far")} & await exports.ids(qemu):
         await exports.delete(qemu, id)
     await blockdev.drop(qemu, names.own(suid))
@@ -128,13 +142,19 @@ async def filling(host: Host, socket: str, suid: str) -> AsyncIterator[nbd.Clien
 
 async def absent(host: Host, socket: str, suid: str) -> list[nbd.Range]:
     """What of a device is not in its overlay, holes too."""
-    reader, writer = await open_unix(host, socket)
-    async with nbd.open(reader, writer, f"{suid}.map", (nbd.ALLOCATION_DEPTH,)) as client:
-        return nbd.absent((await client.map())[nbd.ALLOCATION_DEPTH])
+    async with look(host, socket, suid) as whole, sides(host, socket, suid) as (own, _):
+        depth = (await own.map())[nbd.ALLOCATION_DEPTH]
+        return nbd.absent(depth + (await _tail(whole, own))[nbd.ALLOCATION_DEPTH])
 
 
 async def residency(host: Host, socket: str, suid: str) -> nbd.Residency:
-    """Where each byte of a device is now."""
-    async with look(host, socket, suid) as client:
-        maps = await client.map()
-        return nbd.residency(maps[nbd.ALLOCATION_DEPTH], maps[nbd.BASE_ALLOCATION])
+    """Where each byte of a device is now. What becomes local meanwhile may still count as remote."""
+    async with look(host, socket, suid) as whole, sides(host, socket, suid) as (own, far):
+        here, there, tail = await own.map(), await far.map(length=own.size), await _tail(whole, own)
+        depth = here[nbd.ALLOCATION_DEPTH] + tail[nbd.ALLOCATION_DEPTH]
+        return nbd.residency(depth, there[nbd.BASE_ALLOCATION] + tail[nbd.BASE_ALLOCATION])
+
+
+async def _tail(whole: nbd.Client, own: nbd.Client) -> nbd.Maps:
+    """Less than a sector at the end of a disk of an odd size, which `own` does not show."""
+    return await whole.map(offset=own.size) if whole.size > own.size else {context: [] for context in CONTEXTS}

@@ -12,6 +12,9 @@ from qemu_esd.qmp.session import Events, Session
 SOURCE_CAPABILITIES = ("events", "return-path", "pause-before-switchover")
 TARGET_CAPABILITIES = ("events", "return-path", "late-block-activate")
 
+# States of `query-migrate` in which memory moves, or the guest has stopped for that.
+BUSY = frozenset({"setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused"})
+
 
 @dataclass(frozen=True)
 class Parameters:

@@ -13,6 +13,7 @@ from qemu.qmp import (
     EventListener,
     ExecInterruptedError,
     ExecuteError,
+    Message,
     QMPClient,
     QMPError,
     Runstate,
@@ -135,14 +136,36 @@ async def _check_reachable(host: Host) -> None:
     await host.attempt(("true",))
 
 
+# Hears every message of a session as it goes over the wire; the word says from whom: "us" or "qemu".
+Listener = Callable[[str, dict[str, Any]], None]
+
+
+class _Overheard(QMPClient):
+    """A client that tells a listener what it sends and gets, by the hooks that the library has for that."""
+
+    def __init__(self, name: str, listener: Listener) -> None:
+        super().__init__(name)
+        self._tell = listener
+
+    def _cb_outbound(self, msg: Message) -> Message:
+        self._tell("us", dict(msg))
+        return super()._cb_outbound(msg)
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        self._tell("qemu", dict(msg))
+        return super()._cb_inbound(msg)
+
+
 @asynccontextmanager
-async def open_session(host: Host, monitor: str, label: str) -> AsyncIterator[Session]:
+async def open_session(
+    host: Host, monitor: str, label: str, listener: Listener | None = None
+) -> AsyncIterator[Session]:
     """A session on the unix socket `monitor` of `host`.
 
     A QMP socket serves one client at a time and lets a second one wait without a word, so a missing greeting
     is MonitorBusyError; a socket that nobody listens on is QemuGoneError. A way that has ended is HostError.
     """
-    client = QMPClient(label)
+    client = _Overheard(label, listener) if listener else QMPClient(label)
     path = await host.forward(monitor)
     try:
         await asyncio.wait_for(client.connect(path), GREETING_SECONDS)

@@ -1,7 +1,7 @@
 """The benchmark `degradation`: what the guest notices while its disk is moved in the background.
 
-One guest per way, with a load that does as much as it can all over its disk. Seen by the guest's own lines, one a
-second, and by QEMU's histogram of the latencies of its device:
+One guest per way, with a load that does as much as it can, all over its disk or in 64 MiB at the end of it. Seen by the
+guest's own lines, one a second, and by QEMU's histogram of the latencies of its device:
 
 before       on the source, before anything is moved
 moving       from the command until settled, with no limit
@@ -50,12 +50,29 @@ BEFORE, MOVING, LIMITED, PACED, HELD, AFTER = "before", "moving", "limited", "au
 BEATS, QUICK_BEATS = 8, 3
 AROUND_SECONDS = 120.0
 LIMIT = 32 * MIB
-FULL, QUICK = (Row(GIB, GIB),), (Row(128 * MIB, 128 * MIB),)
+HOT = 64 * MIB
+FULL, QUICK = Row(GIB, GIB), Row(128 * MIB, 128 * MIB)
 # From 10 µs to about a minute.
 BINS = tuple(round(10_000 * 1.2**number) for number in range(86))
 WAYS: dict[str, Bandwidth] = {MOVING: None, LIMITED: LIMIT, PACED: AUTO, HELD: None}
 # Seconds since the command, operations per second, longest I/O (ms).
 Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """A row: the disk, and whether the guest uses the HOT bytes at its end only."""
+
+    disk: Row
+    hot: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.disk.name}, used {'at its end' if self.hot else 'all over'}"
+
+    @property
+    def load(self) -> str:
+        return f"{LOAD} esd.hot={HOT}@{self.disk.data - HOT}" if self.hot else LOAD
 
 
 @dataclass(frozen=True)
@@ -81,12 +98,13 @@ async def run(settings: Settings) -> Results:
     return Results("degradation", when, facts, tuple(samples))
 
 
-def _rows(settings: Settings) -> tuple[Row, ...]:
-    return tuple(map(parse_row, settings.disks)) or (QUICK if settings.quick else FULL)
+def _rows(settings: Settings) -> list[Conditions]:
+    disks = tuple(map(parse_row, settings.disks)) or (QUICK if settings.quick else FULL,)
+    return [Conditions(disk, hot) for disk in disks for hot in (False, True)]
 
 
 async def _samples(
-    stand: Stand, row: Row, way: str, number: int, settings: Settings, series: dict[str, list[Point]]
+    stand: Stand, row: Conditions, way: str, number: int, settings: Settings, series: dict[str, list[Point]]
 ) -> list[Sample]:
     """One guest: before, while it moves, and, for the way without a limit, after."""
     stand.sweep()
@@ -108,10 +126,10 @@ async def _samples(
     return found
 
 
-async def _phases(stand: Stand, row: Row, way: str, beats: int) -> AsyncIterator[tuple[str, Phase, float]]:
-    drive, here, there = row.drive(), stand.a.name, stand.b.name
+async def _phases(stand: Stand, row: Conditions, way: str, beats: int) -> AsyncIterator[tuple[str, Phase, float]]:
+    drive, here, there = row.disk.drive(), stand.a.name, stand.b.name
     guest = Guest(NAME, stand.a, [drive])
-    await guest.start(stand.image, LOAD)
+    await guest.start(stand.image, row.load)
     async with watching(NAME, stand.a, stand.b) as witness:
         await witness.hear(here, 1)
         await _count(witness.monitors[here], drive)

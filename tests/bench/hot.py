@@ -157,12 +157,14 @@ async def _move(stand: Stand, row: Conditions, way: str) -> tuple[dict[str, floa
 def _way(way: str) -> Iterator[None]:
     with ExitStack() as stack:
         if way == IN_ORDER:
-            stack.enter_context(mock.patch.object(hot, "keep_first", _nobody))
+            for name in ("before", "keep_first"):
+                stack.enter_context(mock.patch.object(hot, name, _nobody))
         yield
 
 
-async def _nobody(*_: object) -> None:
+async def _nobody(*_: object) -> hot.Heat:
     """In the place of who brings what is hot."""
+    return hot.Heat()
 
 
 # ---- what is seen

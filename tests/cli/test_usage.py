@@ -52,6 +52,16 @@ MIGRATE = ("migrate", "vm1", "hostB", "--policy", "redirect")
         (("vm", "run", "vm1", "--host", "h", "--kernel", "vmlinuz"), "as it is on h"),
         (("vm", "run", "vm1", "--toml", "vm1.toml"), "only --host"),
         (("vm", "run", "--toml", "/nonexistent.toml"), "cannot read"),
+        (("doctor", "$(id)"), "not a host name"),
+        (("doctor", "local", "--ports", "5"), "range of ports"),
+        (("metrics",), "--listen 127.0.0.1:9790"),
+        (("metrics", "--listen", "127.0.0.1:1", "--textfile", "x"), "--listen 127.0.0.1:9790"),
+        (("metrics", "--listen", "9790"), "127.0.0.1:9790"),
+        (("metrics", "--textfile", "x", "--every", "0.1"), "a second"),
+        (("qmp", "vm1"), "needs a terminal"),
+        (("qmp", "@hostA", "stop"), "VM@HOST"),
+        (("qmp", "vm1", "stop", "--count", "1"), "--events"),
+        (("qmp", "vm1", "stop", "--trace", "/nonexistent/file"), "to be made"),
         (("vm", "console", "vm1"), "qemu-esd vm log vm1"),
     ],
 )
@@ -80,6 +90,8 @@ def test_unknown_and_missing_words(say: Say, words: tuple[str, ...]) -> None:
         ("policy", "no-such-vm", "miss"),
         ("map", "no-such-vm"),
         ("status", "no-such-vm"),
+        ("qmp", "no-such-vm", "query-status"),
+        ("qmp", "no-such-vm@local", "query-status"),
         ("vm", "stop", "no-such-vm"),
         ("vm", "cont", "no-such-vm"),
         ("vm", "log", "no-such-vm"),
@@ -152,6 +164,22 @@ def test_the_causes_of_an_error_only_when_asked_for(say: Say, tmp_path: Path) ->
     words = ("vm", "run", "--toml", str(tmp_path / "no.toml"))
     assert "because of" not in say(*words).err
     assert "because of FileNotFoundError" in say("-v", *words).err
+
+
+def test_metrics_that_cannot_be_written(say: Say) -> None:
+    told = say("metrics", "--textfile", "/nonexistent/esd.prom")
+    assert told.status == 1
+    assert "cannot write /nonexistent/esd.prom" in told.err
+    assert "try: " in told.err
+
+
+def test_an_error_as_json(say: Say) -> None:
+    told = say("--log-format", "json", "qmp", "no-such-vm", "query-status")
+    line = json.loads(told.err)
+    assert (told.status, line["exit_status"], line["level"], line["kind"]) == (3, 3, "error", "RefusedError")
+    assert "no-such-vm" in line["event"]
+    assert line["hint"]
+    assert say("--log-format", "xml", "status").status == 2
 
 
 def test_a_bug_is_one_line(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:

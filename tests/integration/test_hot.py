@@ -15,6 +15,7 @@ from qemu_esd.errors import UnfinishedError
 from qemu_esd.graph import bad_sectors, names
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.model.host import guest_sockets
+from qemu_esd.model.pace import Bandwidth
 from qemu_esd.model.policy import Handler
 from qemu_esd.view import MigrationView
 from tests.integration.support import content
@@ -30,11 +31,11 @@ from tests.support.bad_disk import Fault, bad_disk
 pytestmark = pytest.mark.lab
 
 # In order, the mirror comes to the hot part when all else is there.
-VDA = Drive("vda", 7, size=192 * MIB)
+VDA = Drive("vda", 7, size=128 * MIB)
 HOT = nbd.Range(VDA.size - 8 * MIB, 8 * MIB)
 # At the latest when so much is here the hot part is; a busy machine takes its time to look.
 SOON = VDA.size - 40 * MIB
-# Bytes per second: the whole disk takes most of a minute.
+# Bytes per second: the whole disk takes half a minute.
 RATE = 4 * MIB
 COMES_SECONDS = 300.0
 
@@ -54,6 +55,17 @@ async def test_what_the_guest_touches_comes_first(fleet: Fleet, tmp_path: Path) 
     await leaves_nothing(guest)
     await fleet.finish(guest)
     content.check_standalone(guest.member(VDA))
+
+
+async def test_under_a_limit_too(fleet: Fleet, tmp_path: Path) -> None:
+    """The link would carry all of it at once: what is hot comes within the limit, and so before the rest."""
+    guest = await fleet.boot(VDA, load=load(HOT))
+    moving = move(guest, fleet, bandwidth=RATE)
+    assert await local_when_here(fleet, guest, HOT) < SOON
+    assert (await moving).state == "settled"
+    await is_whole(guest, tmp_path)
+    await leaves_nothing(guest)
+    await fleet.finish(guest)
 
 
 async def test_connections_break_while_it_comes(fleet: Fleet, tmp_path: Path) -> None:
@@ -106,7 +118,6 @@ async def test_who_brings_it_is_killed(fleet: Fleet, tmp_path: Path) -> None:
         assert mover is not None
         os.kill(mover.pid, signal.SIGKILL)
         assert (await say("policy", "vm1", "redirect")).status == 0
-        await leaves_nothing(guest)
         assert (await say("policy", "vm1", "background")).status == 0
         assert await local_when_here(fleet, guest, HOT) < SOON
     assert (await say("settle", "vm1")).status == 0
@@ -115,9 +126,10 @@ async def test_who_brings_it_is_killed(fleet: Fleet, tmp_path: Path) -> None:
     await fleet.finish(guest)
 
 
-def move(guest: Guest, fleet: Fleet) -> asyncio.Task[MigrationView]:
+def move(guest: Guest, fleet: Fleet, bandwidth: Bandwidth = None) -> asyncio.Task[MigrationView]:
     """The whole move, followed until it is settled."""
-    return asyncio.create_task(guest.migrate(fleet.b, Handler.BACKGROUND, report=lambda _: None))
+    moving = guest.migrate(fleet.b, Handler.BACKGROUND, report=lambda _: None, bandwidth=bandwidth)
+    return asyncio.create_task(moving)
 
 
 async def local_when_here(fleet: Fleet, guest: Guest, *hot: nbd.Range) -> int:

@@ -13,11 +13,10 @@ import pytest
 from images.pattern import MIB
 from qemu_esd import api, mover_process
 from qemu_esd.model import pace
-from qemu_esd.model.pace import FLOOR, START
+from qemu_esd.model.pace import FLOOR, START, Latencies, Pace
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
-from qemu_esd.qmp import jobs, latency
-from qemu_esd.qmp.session import Session
+from qemu_esd.qmp import latency
 from qemu_esd.view import GuestView
 from tests.integration.support import content
 from tests.integration.support.commands import end, say, start
@@ -28,19 +27,22 @@ from tests.integration.support.links import slow
 
 pytestmark = pytest.mark.lab
 
+# While something hot comes, the job has half of the limit.
+HELD = (FLOOR, FLOOR // 2)
 LOAD = "esd.mode=verify esd.rate=300 esd.area=1M esd.mix=10/10/80"
 
 
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The limits that jobs are told, one after the other."""
-    told, set_speed = list[int](), jobs.set_speed
+    """The limits of a move, one after the other."""
+    told, after = [Pace().limit], pace.after
 
-    async def heard(session: Session, id: str, speed: int) -> None:
-        told.append(speed)
-        await set_speed(session, id, speed)
+    def heard(before: Pace, seen: Latencies, rate: int) -> Pace:
+        adapted = after(before, seen, rate)
+        told.append(adapted.limit)
+        return adapted
 
-    monkeypatch.setattr(jobs, "set_speed", heard)
+    monkeypatch.setattr("qemu_esd.phases.pace.after", heard)
     return told
 
 
@@ -81,7 +83,7 @@ async def test_a_guest_that_suffers_slows_it_down_to_the_floor(
     seen = await looked_at(guest, lambda seen: limits.count(FLOOR) >= 3 and seen.job is not None)
 
     assert seen.bandwidth == "auto"
-    assert seen.job is not None and seen.job.limit == FLOOR
+    assert seen.job is not None and seen.job.limit in HELD
     adapted = limits[1:]
     assert adapted[0] == START
     assert all(later < earlier or later == FLOOR for earlier, later in pairwise(adapted))
@@ -102,7 +104,7 @@ async def looked_at(guest: Guest, wanted: Callable[[GuestView], bool]) -> GuestV
 
 async def test_islands_in_a_sea_of_holes_are_found_by_the_map(fleet: Fleet, limits: list[int]) -> None:
     """With a limit too: the job would go through the holes at that limit, for hours."""
-    vda = Drive("vda", 7, size=20 << 30, fill="none")
+    vda = Drive("vda", 7, size=1 << 40, fill="none")
     guest = await fleet.boot(vda, load="esd.mode=verify esd.rate=200 esd.mix=50/50/0 esd.area=512k")
     await guest.is_well()
     for bandwidth, target in (("auto", fleet.b), (4 * MIB, fleet.a)):
@@ -129,7 +131,7 @@ async def test_detached_stopped_and_taken_over(fleet: Fleet) -> None:
         guest.arrived(fleet.b)
         seen = await looked_at(guest, lambda seen: seen.job is not None)
         told = (await say("status", "vm1", "--json")).json["vms"][0]
-        assert (told["bandwidth"], told["job"]["limit"] >= FLOOR) == ("auto", True)
+        assert (told["bandwidth"], told["job"]["limit"] >= min(HELD)) == ("auto", True)
         assert "for the guest to bear it" in (await say("status", "vm1")).out
 
         assert (await say("policy", "vm1", "redirect")).status == 0
@@ -139,12 +141,12 @@ async def test_detached_stopped_and_taken_over(fleet: Fleet) -> None:
         assert (await say("policy", "vm1", "background")).status == 0
         mover = mover_process.find("vm1")
         assert mover is not None
-        # It goes on in QEMU when we are killed, at a limit that is no less than the floor.
+        # It goes on in QEMU when we are killed, at no less than half of the floor.
         await looked_at(guest, lambda seen: seen.job is not None)
         os.kill(mover.pid, signal.SIGKILL)
         left = await looked_at(guest, lambda seen: seen.problem is not None)
         assert left.problem is not None and "qemu-esd settle vm1" in left.problem
-        assert left.job is not None and left.job.limit is not None and left.job.limit >= FLOOR
+        assert left.job is not None and left.job.limit is not None and left.job.limit >= min(HELD)
         settling = await start("settle", "vm1", "--json")
     settled = await end(settling)
     assert settled.status == 0, settled.err

@@ -19,6 +19,7 @@ from qemu_esd.model.request import Request
 from qemu_esd.model.vm import QemuProcess
 from qemu_esd.phases import checks
 from qemu_esd.phases.look import SourceView, TargetView
+from qemu_esd.qmp import migrate
 from tests.support.samples import MIB, PATHS, disk, guest, plan
 
 SOURCE, TARGET = "a", "b"
@@ -240,7 +241,7 @@ def test_all_problems_are_told_at_once() -> None:
     assert len(world.problems()) == 7
 
 
-@pytest.mark.parametrize("state", sorted(checks.BUSY))
+@pytest.mark.parametrize("state", sorted(migrate.BUSY))
 def test_a_migration_under_way_is_one_problem_and_not_two(state: str) -> None:
     (found,) = on_source(migration=state, run_state="paused")(WELL).problems()
     assert "being migrated already" in found.what

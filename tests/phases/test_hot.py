@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qemu_esd.nbd import Extent
-from qemu_esd.phases.hot import REGION, Heat, after, by_region, hottest
+from qemu_esd.phases.hot import REGION, Heat, absent_by_region, after, by_region, hottest
 from tests.support.samples import MIB
 
 REGIONS = 40
@@ -35,6 +35,19 @@ def test_each_local_byte_is_in_one_region(lengths: list[int], first: int) -> Non
         start, end = number * REGION, (number + 1) * REGION
         covered = [min(end, e.end) - max(start, e.offset) for e in depth if e.flags == 1]
         assert count == sum(length for length in covered if length > 0)
+
+
+@given(LENGTHS, st.integers(0, 1))
+def test_what_is_absent_of_a_region_is_what_is_not_local(lengths: list[int], first: int) -> None:
+    depth = extents(lengths, first)
+    absent, local = absent_by_region(depth), by_region(depth)
+    assert sum(part.length for parts in absent.values() for part in parts) == sum(
+        e.length for e in depth if not e.flags
+    )
+    for number, parts in absent.items():
+        assert all(number * REGION <= part.offset and part.end <= (number + 1) * REGION for part in parts)
+        assert all(not any(e.offset < part.end and part.offset < e.end for e in depth if e.flags) for part in parts)
+        assert sum(part.length for part in parts) + local[number] <= REGION
 
 
 @given(st.lists(st.tuples(MAPS, NUMBERS, st.integers(0, 5)), min_size=1, max_size=6))

@@ -1,0 +1,139 @@
+"""What a shell offers for a word: guests, hosts, disks, policies, migrations, by what this controller knows.
+
+Nobody is asked over the network. A file that cannot be read offers nothing, and says nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qemu_esd.errors import EsdError
+from qemu_esd.log import logger
+from qemu_esd.model.policy import Handler
+
+
+def _offered(words: Callable[[typer.Context], Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
+    """Those of `words` that go on from what is typed."""
+
+    @wraps(words)
+    def offer(ctx: typer.Context, incomplete: str) -> list[str]:
+        logger.level = logging.CRITICAL
+        found = list[str]()
+        with suppress(EsdError, OSError, ValueError):
+            for word in words(ctx):
+                if word.startswith(incomplete):
+                    found.append(word)
+        return list(dict.fromkeys(found))
+
+    # Typer asks for the signature of what it calls, which is not the one of `words`.
+    del offer.__wrapped__
+    offer.__annotations__ = {"ctx": typer.Context, "incomplete": str, "return": list[str]}
+    return offer
+
+
+def _vms() -> Iterator[str]:
+    from qemu_esd.journal import registry
+
+    return (known.name for known in registry.everything())
+
+
+@_offered
+def vms(_: typer.Context) -> Iterable[str]:
+    return _vms()
+
+
+@_offered
+def peers(_: typer.Context) -> Iterator[str]:
+    """Guests, and the path handlers that may serve them."""
+    from qemu_esd.journal import registry
+
+    yield from _vms()
+    yield from (f"{known.name}@{host}" for known in registry.everything() for host in known.hosts[:-1])
+
+
+@_offered
+def hosts(_: typer.Context) -> Iterator[str]:
+    from qemu_esd.hosts import lab
+    from qemu_esd.journal import registry
+
+    yield "local"
+    yield from (host.name for host in lab.status().hosts)
+    yield from (host for known in registry.everything() for host in known.hosts)
+    yield from ssh_aliases(Path.home() / ".ssh/config")
+
+
+def ssh_aliases(file: Path, depth: int = 3) -> Iterator[str]:
+    """The names that an ssh configuration gives to hosts, without patterns; with the files that it includes."""
+    if not file.is_file():
+        return
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        word, _, rest = line.strip().replace("=", " ", 1).partition(" ")
+        if word.lower() == "host":
+            yield from (name for name in rest.split() if re.fullmatch(r"[^*?!\"]+", name))
+        elif word.lower() == "include" and depth:
+            for pattern in rest.split():
+                # As ssh does it: from the folder of the user's configuration.
+                whole = Path(pattern).expanduser()
+                for found in sorted(file.parent.glob(pattern) if not whole.is_absolute() else _matching(whole)):
+                    yield from ssh_aliases(found, depth - 1)
+
+
+def _matching(pattern: Path) -> Iterable[Path]:
+    return Path("/").glob(str(pattern).lstrip("/"))
+
+
+@_offered
+def policies(_: typer.Context) -> Iterable[str]:
+    return Handler
+
+
+def _disks(ctx: typer.Context) -> Iterator[str]:
+    """Of the guest that was named before, as its newest migration knows them; of all guests where none was, or where
+    typer does not tell (at the value of an option)."""
+    from qemu_esd.journal import store
+
+    named = ctx.params.get("vm")
+    for vm in [named] if named else _vms():
+        story = store.newest_of(vm)
+        yield from (disk.disk.id for disk in story.plan.disks) if story else ()
+
+
+@_offered
+def disks(ctx: typer.Context) -> Iterable[str]:
+    return _disks(ctx)
+
+
+@_offered
+def disks_and_policies(ctx: typer.Context) -> Iterator[str]:
+    """For `policy VM [DISK] POLICY`."""
+    if not ctx.params.get("words"):
+        yield from _disks(ctx)
+    yield from Handler
+
+
+@_offered
+def disk_policies(ctx: typer.Context) -> Iterator[str]:
+    """DISK=POLICY."""
+    yield from (f"{disk}={policy}" for disk in _disks(ctx) for policy in Handler)
+
+
+@_offered
+def migrations(_: typer.Context) -> Iterator[str]:
+    """Ids of migrations that were broken off, and their guests."""
+    from qemu_esd.journal import store
+
+    for story in store.unfinished():
+        yield story.plan.id
+        yield story.plan.vm
+
+
+Vm = Annotated[str, typer.Argument(autocompletion=vms)]
+AHost = Annotated[str, typer.Argument(autocompletion=hosts)]
