@@ -26,6 +26,7 @@ pytestmark = pytest.mark.lab
 
 SUID, SIZE = "d1", 24 * MIB
 SOCKET = f"/run/qemu-esd/device/{SUID}.sock"
+URI = f"nbd+unix:///{SUID}?socket={SOCKET}"
 # So many moves in a row, and a command that ends at each second place where it writes. With more moves: at each one;
 # docs/shared.md tells of that.
 MOVES = int(os.environ.get("ESD_DEVICE_MOVES", "1"))
@@ -105,25 +106,41 @@ async def test_life_of_a_device(fleet: Fleet) -> None:
 
 
 async def its_authority_follows(fleet: Fleet) -> None:
-    """Somebody uses it on hostB, and `follow` sees it."""
+    """Somebody uses it on hostB, and `follow` sees it. What was acknowledged then is there after a kill."""
     following = await start("device", "follow", SUID, "--every", "0.2")
-    user = ("sh", "-c", f"sleep 60 | qemu-io -f raw 'nbd+unix:///{SUID}?socket={SOCKET}'")
-    target = fleet.b.lab.init
-    assert target is not None
-    enter = ("nsenter", f"--target={target.pid}", "--all", "--wd=/", "--", *user)
-    client = await asyncio.create_subprocess_exec(*enter, stdout=asyncio.subprocess.DEVNULL)
+    client = await asyncio.create_subprocess_exec(
+        *inside(fleet.b, "qemu-io", "-f", "raw", URI), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
     assert following.stderr is not None
+    await written(client, "write -P 0x11 0 64k")
     line = await asyncio.wait_for(following.stderr.readline(), 60)
     assert line.decode() == f"{SUID} is at hostB now\n"
-    fleet.b.sweep_processes("sleep 60")
-    fleet.b.sweep_processes("qemu-io")
-    await client.wait()
+    await written(client, "write -P 0x22 1M 64k")
+    strike(fleet.b, SUID, "face")
+    await client.communicate(b"quit\n")
+    while fleet.b.run("qemu-io", "-f", "raw", "-c", "read 0 512", URI, check=False).returncode != 0:
+        await asyncio.sleep(0.1)
+    done = fleet.b.run("qemu-io", "-f", "raw", "-c", "read -P 0x11 0 64k", "-c", "read -P 0x22 1M 64k", URI)
+    assert "verification failed" not in done.stdout, done.stdout
     while (await say("device", "show", SUID, "--json")).json["reads_from"] is not None:
         await asyncio.sleep(0.1)
     following.terminate()
     assert (await end(following)).status == 1
     told = (await say("device", "show", SUID, "--json")).json
     assert (told["authority"], told["broken_off"]) == ("hostB", False)
+
+
+def inside(machine: Machine, *argv: str) -> tuple[str, ...]:
+    assert machine.lab.init is not None
+    return ("nsenter", f"--target={machine.lab.init.pid}", "--all", "--wd=/", "--", *argv)
+
+
+async def written(client: asyncio.subprocess.Process, command: str) -> None:
+    """Acknowledged, and not flushed."""
+    assert client.stdin is not None
+    assert client.stdout is not None
+    client.stdin.write(f"{command}\n".encode())
+    await asyncio.wait_for(client.stdout.readuntil(b"wrote 65536/65536 bytes"), 30)
 
 
 async def test_whoever_is_killed(fleet: Fleet) -> None:
