@@ -12,6 +12,7 @@ from rich.text import Text
 
 from qemu_esd import __version__, log, trace
 from qemu_esd.cli import (
+    device,
     doctor,
     graph,
     guest,
@@ -28,6 +29,7 @@ from qemu_esd.cli import (
     residency,
     running,
     settle,
+    share,
     status,
 )
 from qemu_esd.errors import EsdError, UsageError
@@ -41,6 +43,7 @@ for command in (
     policy.policy,
     settle.settle,
     release.release,
+    share.share,
     recover.resume,
     recover.rollback,
     qmp.qmp,
@@ -50,6 +53,7 @@ for command in (
     app.command()(command)
 app.command("map")(residency.map_disks)
 app.add_typer(guest.app, name="vm")
+app.add_typer(device.app, name="device")
 app.add_typer(host.app, name="host")
 app.add_typer(lab.app, name="lab")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -42,6 +43,10 @@ def start(
             help="An image on the host; words: id, bus=virtio|scsi|nvme|ide, serial, wwn, format=raw|qcow2, "
             "cache=none|writeback|writethrough, block=512|4096, readonly, discard. Can be repeated.",
         ),
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SUID", help="A device that looks shared (see: qemu-esd device). Can be repeated."),
     ] = None,
     memory: Annotated[str | None, typer.Option(metavar="SIZE", help="512M if nothing is said.")] = None,
     smp: Annotated[int | None, typer.Option(metavar="CPUS")] = None,
@@ -82,9 +87,21 @@ def start(
     else:
         raise UsageError("a guest needs a name", hint="qemu-esd vm run NAME --disk FILE, or --toml FILE")
     where = host or spec.host or "local"
+    if device:
+        spec = replace(spec, extra=(*spec.extra, *_device_words(device, where)))
     with stopped(f"nothing of {spec.name} is left on {where}", "give the same command again"):
         _with_hosts(lambda hosts: guests.run(hosts, spec, where), f"starting {spec.name}")
     render.show(f"{spec.name} runs on {where}")
+
+
+def _device_words(suids: Sequence[str], host: str) -> tuple[str, ...]:
+    from qemu_esd import devices
+
+    async def work() -> tuple[str, ...]:
+        async with devices.opened() as crew:
+            return tuple([word for suid in suids for word in await devices.guest_words(crew, suid, host)])
+
+    return run(work())
 
 
 def _from_file(file: Path, name: str | None, words: Mapping[str, object]) -> GuestSpec:

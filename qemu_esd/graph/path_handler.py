@@ -88,7 +88,7 @@ exec { $argv[0] } @argv or die "$argv[0]: $!\n";
 
 
 def _argv(rows: Sequence[tuple[LinkMember, tuple[Node, ...], str]], listen: Endpoint, monitor: str) -> tuple[str, ...]:
-    words = [*_launcher(listen), "qemu-storage-daemon"]
+    words = [*launcher(listen), "qemu-storage-daemon"]
     for id, path in (("control", monitor), ("errors", _errors(monitor)), ("observe", observer(monitor))):
         words += ["--chardev", f"socket,id={id},path={_option(path)},server=on,wait=off", "--monitor", f"chardev={id}"]
     for credentials in _credentials([member for member, _, _ in rows], listen):
@@ -96,7 +96,7 @@ def _argv(rows: Sequence[tuple[LinkMember, tuple[Node, ...], str]], listen: Endp
     for member, below, name in rows:
         for node in (*below, served(member, name)):
             words += ["--blockdev", json.dumps(node)]
-    words += ["--nbd-server", _listen(listen)]
+    words += ["--nbd-server", listening(listen)]
     for member, _, _ in rows:
         words += ["--export", json.dumps(export(member))]
     return tuple(words)
@@ -109,7 +109,7 @@ def _credentials(members: list[LinkMember], listen: Endpoint) -> list[Node]:
     return list({node["id"]: node for node in objects if node}.values())
 
 
-def _launcher(endpoint: Endpoint) -> list[str]:
+def launcher(endpoint: Endpoint) -> list[str]:
     match endpoint:
         case TlsTcp(address, port) | PlainTcp(address, port):
             return ["perl", "-e", _LISTEN, address, str(port)]
@@ -121,7 +121,7 @@ def _launcher(endpoint: Endpoint) -> list[str]:
 _CONNECTIONS = 500
 
 
-def _listen(endpoint: Endpoint) -> str:
+def listening(endpoint: Endpoint) -> str:
     limit = f"max-connections={_CONNECTIONS}"
     match endpoint:
         case TlsTcp():

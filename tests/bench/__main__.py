@@ -20,6 +20,7 @@ from tests.bench import (
     degradation,
     downtime,
     handover,
+    hop,
     hot,
     many,
     plot,
@@ -49,6 +50,7 @@ MODULES = (
     local,
     amplification,
     links,
+    hop,
     many,
     start_up,
 )

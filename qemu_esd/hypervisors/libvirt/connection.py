@@ -30,9 +30,16 @@ class Connection:
     """An open connection to the libvirt of a host."""
 
     def __init__(self, libvirt: ModuleType, connection: Any, host: str) -> None:
-        self._libvirt = libvirt
+        self._libvirt = self.binding = libvirt
         self._connection = connection
         self.host = host
+
+    async def call(self, what: str, act: Callable[[Any], T], seconds: float | None = CALL_SECONDS) -> T:
+        """What `act` makes of the connection, in a thread; `what` tells what it was asked for.
+
+        Raises LibvirtError, TimedOutError.
+        """
+        return await _ask(self._libvirt, self.host, what, lambda: act(self._connection), seconds)
 
     async def domain(self, name: str) -> Domain | None:
         """What libvirt says of the domain called `name`; None if it has none. Raises LibvirtError, TimedOutError."""
@@ -97,15 +104,17 @@ def _binding() -> ModuleType:
     return binding
 
 
-async def _ask(libvirt: ModuleType, host: str, what: str, call: Callable[[], T]) -> T:
+async def _ask(
+    libvirt: ModuleType, host: str, what: str, call: Callable[[], T], seconds: float | None = CALL_SECONDS
+) -> T:
     """The result of `call`, which blocks. `what` it asks for is told where it fails."""
     try:
-        async with asyncio.timeout(CALL_SECONDS):
+        async with asyncio.timeout(seconds):
             return await _in_thread(call)
     except libvirt.libvirtError as error:
         raise LibvirtError(what, str(error), host=host) from error
     except TimeoutError as error:
-        raise TimedOutError("an answer of libvirt", CALL_SECONDS, host=host) from error
+        raise TimedOutError("an answer of libvirt", seconds or 0, host=host) from error
 
 
 async def _in_thread(call: Callable[[], T]) -> T:
