@@ -2,7 +2,7 @@
 
 They are on a unix socket in a 0700 folder, read-only, and carry questions and answers but no disk data.
 Per disk: `map` shows the overlay with all that is below it, `own` the overlay as if there were nothing below it, and
-`far` what is below it, the source; `fill` goes through the copy-on-read filter.
+`far` what is below it, the source; by `fill` ranges are made local, where reads are kept.
 
 A map is put together from `own` and `far`. `map` would tell the same, but asks the source about each piece that the
 overlay's tables fall into: a disk of 1 TiB with nothing in it has 131,072 of them.
@@ -39,7 +39,9 @@ async def open_all(qemu: Session, socket: str, disks: Iterable[DiskRecord]) -> N
         if _id(suid, "map") not in present:
             await exports.add(qemu, _id(suid, "map"), names.overlay(suid, disk.level), f"{suid}.map", depth=True)
         if names.copy_on_read(suid) in nodes and _id(suid, "fill") not in present:
-            await exports.add(qemu, _id(suid, "fill"), names.copy_on_read(suid), f"{suid}.fill")
+            # The overlay, not the filter: through that what is brought over counts as written by the guest, in the
+            # dirty bitmap of the way home.
+            await exports.add(qemu, _id(suid, "fill"), names.overlay(suid, disk.level), f"{suid}.fill")
         await _open_sides(qemu, disk, present, nodes)
 
 
@@ -94,7 +96,7 @@ async def close_sides(qemu: Session, suid: str) -> None:
 
 
 async def close_fill(qemu: Session, suid: str) -> None:
-    """Close the window above the copy-on-read filter, so that the filter can be removed."""
+    """Close the window by which ranges are made local: nothing is kept from now on."""
     if _id(suid, "fill") in await exports.ids(qemu):
         await exports.delete(qemu, _id(suid, "fill"))
 
