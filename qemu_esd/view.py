@@ -261,7 +261,7 @@ async def residency(station: Station, suid: str) -> Residency | None:
         async with asyncio.timeout(RESIDENCY_SECONDS):
             if await _silence(station) is not None:
                 return None
-            asked = windows.residency(station.host, station.sockets.nbd, suid)
+            asked = windows.residency(station.host, station.windows, suid)
             tasks += map(asyncio.ensure_future, (asked, _until_silence(station)))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
