@@ -20,7 +20,8 @@ CONSOLE, LOG = f"{SRV}/web1.sock", f"{SRV}/web1.log"
 # The buses by the first letters of what libvirt calls a disk; a bus of SCSI needs its controller.
 BUSES = {"vd": "virtio", "sd": "scsi"}
 LOAD = "esd.mode=verify esd.rate=100"
-XML = """<domain type="qemu">
+# Not the memory that libvirt gives it, which is whole MiB: QEMU 7.2 loses writes to it (see MEMORY in guest.py).
+XML = """<domain type="qemu" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
   <name>{name}</name> <memory unit="MiB">128</memory>
   <os><type arch="x86_64" machine="q35">hvm</type>
     <kernel>{srv}/kernel</kernel> <initrd>{srv}/initrd</initrd>
@@ -32,6 +33,11 @@ XML = """<domain type="qemu">
     {disks}
     <serial type="unix"><source mode="bind" path="{console}"/><log file="{log}" append="on"/></serial>
   </devices>
+  <qemu:commandline>
+    <qemu:arg value="-object"/> <qemu:arg value="memory-backend-ram,id=odd,size=131080k"/>
+    <qemu:arg value="-machine"/> <qemu:arg value="memory-backend=odd"/>
+    <qemu:arg value="-m"/> <qemu:arg value="size=131080k"/>
+  </qemu:commandline>
 </domain>
 """
 DISK = """<disk type="file" device="disk">
