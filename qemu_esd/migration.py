@@ -87,7 +87,6 @@ async def forward(ctx: Context) -> Station:
 
 def _note_times(ctx: Context) -> None:
     """Now, because while the guest stood still it would have waited for our disk."""
-    ctx.clock.mark("resumed")
     ctx.measure("precopy", "start", "stopped")
     ctx.measure("downtime", "stopped", "resumed")
     ctx.measure("resumed-after", "start", "resumed")

@@ -12,7 +12,9 @@ from rich.text import Text
 
 from qemu_esd import __version__, log, trace
 from qemu_esd.cli import (
+    device,
     doctor,
+    graph,
     guest,
     host,
     lab,
@@ -23,9 +25,11 @@ from qemu_esd.cli import (
     recover,
     release,
     render,
+    report,
     residency,
     running,
     settle,
+    share,
     status,
 )
 from qemu_esd.errors import EsdError, UsageError
@@ -34,9 +38,12 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 for command in (
     migrate.migrate,
     status.status,
+    graph.graph,
+    report.report,
     policy.policy,
     settle.settle,
     release.release,
+    share.share,
     recover.resume,
     recover.rollback,
     qmp.qmp,
@@ -46,6 +53,7 @@ for command in (
     app.command()(command)
 app.command("map")(residency.map_disks)
 app.add_typer(guest.app, name="vm")
+app.add_typer(device.app, name="device")
 app.add_typer(host.app, name="host")
 app.add_typer(lab.app, name="lab")
 

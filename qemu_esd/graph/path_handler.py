@@ -63,6 +63,11 @@ def _errors(monitor: str) -> str:
     return f"{monitor}-errors"
 
 
+def observer(monitor: str) -> str:
+    """And one for whoever only looks."""
+    return f"{monitor}-observe"
+
+
 # QEMU below 8.1 leaves Nagle's algorithm on: with TLS most answers then wait 40 ms for a delayed ACK. A socket
 # that is accepted inherits the option, so we make the listening one, and QEMU finds it among its open files.
 _LISTEN = r"""
@@ -83,15 +88,15 @@ exec { $argv[0] } @argv or die "$argv[0]: $!\n";
 
 
 def _argv(rows: Sequence[tuple[LinkMember, tuple[Node, ...], str]], listen: Endpoint, monitor: str) -> tuple[str, ...]:
-    words = [*_launcher(listen), "qemu-storage-daemon"]
-    for id, path in (("control", monitor), ("errors", _errors(monitor))):
+    words = [*launcher(listen), "qemu-storage-daemon"]
+    for id, path in (("control", monitor), ("errors", _errors(monitor)), ("observe", observer(monitor))):
         words += ["--chardev", f"socket,id={id},path={_option(path)},server=on,wait=off", "--monitor", f"chardev={id}"]
     for credentials in _credentials([member for member, _, _ in rows], listen):
         words += ["--object", json.dumps(credentials)]
     for member, below, name in rows:
         for node in (*below, served(member, name)):
             words += ["--blockdev", json.dumps(node)]
-    words += ["--nbd-server", _listen(listen)]
+    words += ["--nbd-server", listening(listen)]
     for member, _, _ in rows:
         words += ["--export", json.dumps(export(member))]
     return tuple(words)
@@ -104,7 +109,7 @@ def _credentials(members: list[LinkMember], listen: Endpoint) -> list[Node]:
     return list({node["id"]: node for node in objects if node}.values())
 
 
-def _launcher(endpoint: Endpoint) -> list[str]:
+def launcher(endpoint: Endpoint) -> list[str]:
     match endpoint:
         case TlsTcp(address, port) | PlainTcp(address, port):
             return ["perl", "-e", _LISTEN, address, str(port)]
@@ -116,7 +121,7 @@ def _launcher(endpoint: Endpoint) -> list[str]:
 _CONNECTIONS = 500
 
 
-def _listen(endpoint: Endpoint) -> str:
+def listening(endpoint: Endpoint) -> str:
     limit = f"max-connections={_CONNECTIONS}"
     match endpoint:
         case TlsTcp():

@@ -57,6 +57,16 @@ async def make_folders(host: Host, *paths: str) -> None:
     await shell(host, 'umask 077; mkdir -p -- "$@" && chmod 700 -- "$@"', *paths)
 
 
+async def sync_folder(host: Host, folder: str) -> None:
+    """The names in a folder are on the disk."""
+    await shell(host, 'sync -- "$1"', folder)
+
+
+async def open_to_pass(host: Host, *paths: str) -> None:
+    """Anybody may go through these folders (0711) to what they may reach by its whole path, and list none of them."""
+    await shell(host, 'chmod 711 -- "$@"', *paths)
+
+
 async def remove(host: Host, path: str) -> None:
     """Remove a file; gone already is fine."""
     await shell(host, 'rm -f -- "$1"', path)

@@ -20,6 +20,16 @@ async def create_overlay(host: Host, path: str, size: int, options: dict[str, st
     await shell(host, 'umask 077; exec "$@"', *argv, "-o", words, path, str(size))
 
 
+async def create_raw(host: Host, path: str, size: int) -> None:
+    """An empty raw image of `size` bytes that takes no space. Raises CommandFailedError if there is one."""
+    await shell(host, 'umask 077; set -C; : >"$1" && exec qemu-img create -q -f raw "$1" "$2"', path, str(size))
+
+
+async def forget_backing(host: Host, path: str) -> None:
+    """Take the name of a backing of which nothing is needed out of the header of a qcow2 that nobody has open."""
+    await run(host, ("qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-b", "", path))
+
+
 async def virtual_size(host: Host, path: str, format: str) -> int:
     """Bytes that a guest sees. Raises CommandFailedError if the image is not of that format."""
     return int((await info(host, path, format))["virtual-size"])

@@ -23,11 +23,16 @@ from qemu_esd.qmp.session import Session, open_session
 
 @dataclass(frozen=True)
 class Progress:
-    """Something that takes long: `done` of `total` bytes, of one disk or of the guest's RAM."""
+    """Something that takes long: `done` of `total` bytes, of one disk or of the guest's RAM.
+
+    Of RAM also how fast the guest writes to it (`dirty_rate`, bytes/s), and for how long it would stand still now.
+    """
 
     what: str
     done: int
     total: int
+    dirty_rate: int | None = None
+    downtime_ms: int | None = None
 
 
 Event = State | Measured | Progress

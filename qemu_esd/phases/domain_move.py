@@ -175,6 +175,7 @@ async def start_target(ctx: Context) -> None:
     target = await ctx.target_qemu()
     if await machine.run_state(target) in ("paused", "prelaunch"):
         await acts.resume(await ctx.monitors.libvirt(target.host), ctx.plan.vm)
+    ctx.clock.mark("resumed")
 
 
 async def start_again(ctx: Context) -> None:

@@ -55,6 +55,7 @@ async def make_local(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> N
     Raises UnfinishedError when some range cannot be read; what is there stays, and the next try goes on from it.
     """
     await _paced(station, disk, lambda throttle: _make_local(station, disk, throttle, on_bytes))
+    on_bytes(disk.size, disk.size)
 
 
 async def _paced(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qemu_esd.graph import names
+from qemu_esd.graph.path_handler import observer
 from qemu_esd.model.disk import Endpoint, PlainTcp, TlsTcp, UnixPath
 from qemu_esd.model.host import GuestSockets, HostPaths, guest_sockets, vm_key
 from qemu_esd.model.plan import Plan, Site, Transport
@@ -101,6 +102,11 @@ def handler_monitor(plan: Plan) -> str:
 def handler_socket(paths: HostPaths, migration: str) -> str:
     """The monitor of a path handler, on its host."""
     return f"{paths.link_run(migration)}/control.sock"
+
+
+def observer_socket(paths: HostPaths, migration: str) -> str:
+    """The monitor of a path handler for whoever only looks."""
+    return observer(handler_socket(paths, migration))
 
 
 def handler_listen(plan: Plan) -> Endpoint:

@@ -14,7 +14,7 @@ from qemu_esd.graph import names
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.hosts import files
 from qemu_esd.hypervisors.libvirt import acts
-from qemu_esd.log import step
+from qemu_esd.log import logger, step
 from qemu_esd.model.disk import Image, images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord
@@ -150,6 +150,7 @@ async def cut(station: Station) -> Station:
     """End the link on this host, then let each upstream host put its member aside, the nearest first."""
     if station.linked():
         raise EsdError("a disk still needs its source", host=station.host.name)
+    await _let_go_on(station)
     for disk in station.record.disks:
         await windows.close_sides(station.qemu, disk.suid)
     await windows.close_all(station.qemu)
@@ -157,6 +158,15 @@ async def cut(station: Station) -> Station:
     for upstream in station.record.upstream:
         await aside.put_aside(await station.hosts.get(upstream.host), upstream.migration)
     return await station.rewrite(_settled(station.record))
+
+
+async def _let_go_on(station: Station) -> None:
+    """A guest that a failed read has stopped: what it asks again is here now, and the watch that would tell it goes."""
+    if await machine.run_state(station.qemu) == "io-error":
+        errors = await blockdev.io_errors(station.qemu)
+        if "nospace" not in errors.values():
+            logger.warning("a failed read had stopped the guest; all is here now, and it goes on", disks=list(errors))
+            await machine.cont(station.qemu)
 
 
 async def _drop_link(station: Station) -> None:

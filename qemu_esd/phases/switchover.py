@@ -105,6 +105,9 @@ async def start_target(ctx: Context) -> None:
         with target.listening("RESUME") as resumed:
             await machine.cont(target)
             await resumed.wait(lambda _: True, SWITCH_SECONDS, "the guest running on the target")
+    ctx.clock.mark("resumed")
+    if ctx.clock.ms("stopped") is not None:
+        await stream.tell_end(ctx, await ctx.source_qemu())
 
 
 async def _apply_settings(ctx: Context, source: Session, target: Session) -> None:

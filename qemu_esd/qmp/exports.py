@@ -46,6 +46,24 @@ async def _add(session: Session, id: str, node: str, name: str, more: dict[str, 
     await session.execute_dict("block-export-add", words)
 
 
+async def add_described(session: Session, export: dict[str, Any]) -> None:
+    """Add an export as BlockExportOptions describe it."""
+    await session.execute_dict("block-export-add", export)
+
+
+async def delete_unused(session: Session, id: str) -> bool:
+    """Remove an export unless it has a client, in one step: False, and nothing is changed, where it has one."""
+    with session.listening("BLOCK_EXPORT_DELETED") as events:
+        try:
+            await session.execute("block-export-del", id=id, mode="safe")
+        except QemuError as error:
+            if "in use" in error.reason:
+                return False
+            raise
+        await events.wait(lambda event: event["data"]["id"] == id, 20, f"the end of the export {id}")
+    return True
+
+
 async def delete(session: Session, id: str) -> None:
     """Remove an export at once, clients or not, and wait until it is gone."""
     with session.listening("BLOCK_EXPORT_DELETED") as events:

@@ -214,7 +214,7 @@ class Machine:
 
 
 # Folders that may stay when they are empty.
-_ROOMS = frozenset([f"{root}/{room}" for root in (STATE, RUN) for room in ("vm", "link", "unit", "disks")])
+_ROOMS = frozenset([f"{root}/{room}" for root in (STATE, RUN) for room in ("vm", "link", "unit", "disks", "device")])
 
 
 def _text(path: Path) -> str:

@@ -1,0 +1,307 @@
+"""`qemu-esd device`: devices that look shared, whichever host has their data."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from qemu_esd.cli import render
+from qemu_esd.cli.running import run
+from qemu_esd.errors import UsageError
+from qemu_esd.model.policy import parse_handler
+from qemu_esd.units import human_bytes, parse_size
+
+if TYPE_CHECKING:
+    from qemu_esd import devices
+    from qemu_esd.model.device import DeviceRecord
+    from qemu_esd.phases.device_daemons import Crew
+
+T = TypeVar("T")
+app = typer.Typer(help="Devices that look shared: the same local name on each host.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+At = Annotated[str | None, typer.Option("--host", metavar="HOST", help="One of its hosts, if it is not known here.")]
+Policy = Annotated[
+    str | None, typer.Option("--policy", help="on-demand, background or redirect: what follows a guest that moves.")
+]
+
+
+@app.command()
+def create(
+    suid: Annotated[str | None, typer.Argument(help="Its name on every host, and the serial of the disk.")] = None,
+    size: Annotated[str, typer.Option(metavar="SIZE", help="As 10G.")] = "",
+    host: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST[,HOST]", help="Where it is; the first has its data.")
+    ] = None,
+    policy: Policy = None,
+    owner: Annotated[
+        str, typer.Option(metavar="UID:GID", help="Who may connect on each host, besides root: QEMU's user.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Make a device before any guest exists. Its local socket is the same on each of its hosts."""
+    from qemu_esd import devices
+
+    if not size:
+        raise UsageError("a device needs a size", hint="--size 10G")
+    names = tuple(name for word in host or () for name in word.split(",") if name)
+    if not names:
+        raise UsageError("a device needs hosts", hint="--host hostA,hostB")
+    wanted = devices.Wanted(
+        devices.check_suid(suid) if suid else devices.new_suid(),
+        names,
+        size=_whole_sectors(parse_size(size)),
+        policy=devices.check_policy(parse_handler(policy or "background")),
+        owner=devices.check_owner(owner),
+    )
+    record = _with_crew(lambda crew: devices.create(crew, wanted))
+    _tell(record, as_json, f"{record.suid} is there on {', '.join(record.hosts)}: {_socket(record)}")
+
+
+def _whole_sectors(size: int) -> int:
+    if size < 512 or size % 512:
+        raise UsageError(f"a disk of {size} bytes has no whole sectors", hint="--size 10G")
+    return size
+
+
+@app.command("list")
+def show_all(
+    host: Annotated[list[str] | None, typer.Option(metavar="HOST", help="Only there; can be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The devices of the hosts known here."""
+    from qemu_esd import devices
+
+    records, silent = _with_crew(lambda crew: devices.list_all(crew, host or ()))
+    for error in silent:
+        render.note(render.error_text(error))
+    if as_json:
+        render.show_json({"devices": [_facts(record) for record in records]})
+    elif records:
+        table = render.plain_table("device", "size", "data at", "hosts", "state", right=("size",))
+        for record in records:
+            table.add_row(
+                record.suid, human_bytes(record.size), record.authority, ", ".join(record.hosts), _state(record)
+            )
+        render.show(table)
+    else:
+        render.note("no device is known here")
+    if silent:
+        raise typer.Exit(silent[0].exit_status)
+
+
+@app.command()
+def show(suid: str, host: At = None, as_json: Json = False) -> None:
+    """Where a device is, who uses it, and what is still elsewhere."""
+    from qemu_esd import devices
+
+    view = _with_crew(lambda crew: devices.look(crew, suid, host))
+    if as_json:
+        render.show_json(_view_facts(view))
+        return
+    record = view.record
+    render.show(f"{record.suid}: {human_bytes(record.size)}, {_state(record)}; {_socket(record)}")
+    if view.remote:
+        render.show(f"{human_bytes(view.remote)} are still on {record.behind.host if record.behind else '?'}")
+    table = render.plain_table("host", "role", "path handler", "gate", "used by")
+    for place in view.places:
+        users = ", ".join(f"{client.program} (pid {client.pid})" for client in place.clients)
+        table.add_row(place.host, place.role, place.face, place.gate, render.printable(place.error or users or "-"))
+    render.show(table)
+    for words in _advice(view):
+        render.note(words)
+
+
+def _advice(view: devices.View) -> list[str]:
+    """The next commands."""
+    record, used = view.record, [place.host for place in view.places if place.clients]
+    if record.move is not None:
+        return [f"a move was broken off; to go on: qemu-esd device move {record.suid} {record.move.target}"]
+    if view.is_broken_off or any(place.face != "running" for place in view.places):
+        return [f"not all of it is as it should be; to mend it: qemu-esd device restore {record.suid}"]
+    if used and record.authority not in used:
+        words = f"used on {used[0]} over {record.authority}; to bring it there"
+        return [f"{words}: qemu-esd device move {record.suid} {used[0]}"]
+    return []
+
+
+@app.command()
+def attach(
+    suid: str,
+    vm: Annotated[str, typer.Argument(help="A domain of libvirt; or any name, to be told the words of a bare QEMU.")],
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="Where it is.")] = "local",
+) -> None:
+    """Make the device one more disk of a domain; or say how a bare QEMU is started with it."""
+    import shlex
+
+    from qemu_esd import devices, sharing
+
+    async def work(crew: Crew) -> tuple[str | None, tuple[str, ...]]:
+        words = await devices.guest_words(crew, suid, host)
+        return await sharing.attach(crew, suid, host, vm), words
+
+    target, words = _with_crew(work)
+    if target is not None:
+        render.show(f"{suid} is {target} of {vm}")
+        return
+    render.note(f"{host} has no domain {vm}; a bare QEMU there takes these words:")
+    render.show(shlex.join(words))
+
+
+@app.command()
+def move(
+    suid: str,
+    to: Annotated[str, typer.Argument(metavar="HOST", help="One of its hosts: where the guest is now.")],
+    policy: Policy = None,
+    host: At = None,
+    as_json: Json = False,
+) -> None:
+    """Let another host take the writes, under the guest that runs there; the policy says what becomes of the data."""
+    from qemu_esd import devices
+    from qemu_esd.model.policy import Handler
+
+    handler = devices.check_policy(parse_handler(policy)) if policy else None
+
+    async def work(crew: Crew) -> DeviceRecord:
+        record = await devices.move(crew, suid, to, handler, host)
+        if record.handler is Handler.BACKGROUND:
+            record = await devices.settle(crew, suid, _progress(suid), host)
+        return record
+
+    record = _with_crew(work)
+    _tell(record, as_json, f"{suid} is at {record.authority}: {_state(record)}")
+
+
+@app.command()
+def follow(
+    suid: str,
+    every: Annotated[float, typer.Option(min=0.2, metavar="SECONDS", help="From one look to the next.")] = 2.0,
+    host: At = None,
+) -> None:
+    """Stay, and let the data follow the guest wherever it is moved to, by the device's policy. Ctrl-C ends it."""
+    from qemu_esd import devices
+
+    async def work() -> None:
+        await devices.follow(suid, every, lambda to: render.note(f"{suid} is at {to} now"), host)
+
+    run(work())
+
+
+@app.command()
+def settle(suid: str, host: At = None, as_json: Json = False) -> None:
+    """Bring over what is left, prove it, and end the dependence on the host before."""
+    from qemu_esd import devices
+
+    record = _with_crew(lambda crew: devices.settle(crew, suid, _progress(suid), host))
+    _tell(record, as_json, f"{suid} is whole on {record.authority}")
+
+
+@app.command()
+def release(suid: str, host: At = None, as_json: Json = False) -> None:
+    """Delete what former hosts have put aside."""
+    from qemu_esd import devices
+
+    record = _with_crew(lambda crew: devices.release(crew, suid, host))
+    _tell(record, as_json, f"nothing of {suid} is left but on {record.authority}")
+
+
+@app.command()
+def restore(suid: str, host: At = None, as_json: Json = False) -> None:
+    """After a reboot of a host, or a command that was broken off: all of it runs again as its record says."""
+    from qemu_esd import devices
+
+    record = _with_crew(lambda crew: devices.restore(crew, suid, host))
+    _tell(record, as_json, f"{suid} runs on {', '.join(record.hosts)}")
+
+
+@app.command()
+def delete(
+    suid: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    host: At = None,
+    as_json: Json = False,
+) -> None:
+    """Remove a device that nobody uses, with its data."""
+    from qemu_esd import devices
+    from qemu_esd.cli import asking
+
+    async def work(crew: Crew) -> DeviceRecord:
+        record = await devices.find(crew, suid, host)
+        question = f"delete {suid} and its {human_bytes(record.size)} on {', '.join(record.hosts)}? [y/N] "
+        if not yes and not (asking.somebody_is_there() and await asking.answered_yes(question)):
+            raise UsageError("not confirmed, and nothing was touched", hint="add --yes")
+        return await devices.delete(crew, suid, host)
+
+    record = _with_crew(work)
+    _tell(record, as_json, f"{suid} is gone")
+
+
+def _progress(suid: str) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        render.note(f"{suid}: {human_bytes(done)} of {human_bytes(total)}")
+
+    return tell
+
+
+def _socket(record: DeviceRecord) -> str:
+    from qemu_esd.model import device
+
+    return f"nbd+unix:///{record.suid}?socket={device.socket(record.seats[0].paths, record.suid)}"
+
+
+def _state(record: DeviceRecord) -> str:
+    if record.move is not None:
+        return f"moving to {record.move.target}"
+    if record.behind is not None:
+        return f"{record.handler}, reads from {record.behind.host}"
+    return "whole"
+
+
+def _facts(record: DeviceRecord) -> dict[str, Any]:
+    from qemu_esd.model import device
+
+    return {
+        "suid": record.suid,
+        "size": record.size,
+        "authority": record.authority,
+        "hosts": list(record.hosts),
+        "handler": record.handler,
+        "policy": record.policy,
+        "reads_from": record.behind.host if record.behind else None,
+        "moving_to": record.move.target if record.move else None,
+        "socket": device.socket(record.seats[0].paths, record.suid),
+        "left": [{"host": one.host, "image": one.aside} for one in record.left],
+    }
+
+
+def _view_facts(view: devices.View) -> dict[str, Any]:
+    places = [
+        {
+            "host": place.host,
+            "role": place.role,
+            "path_handler": place.face,
+            "gate": place.gate,
+            "clients": [{"program": client.program, "pid": client.pid} for client in place.clients],
+            "error": place.error,
+        }
+        for place in view.places
+    ]
+    return {**_facts(view.record), "remote_bytes": view.remote, "broken_off": view.is_broken_off, "places": places}
+
+
+def _tell(record: DeviceRecord, as_json: bool, words: str) -> None:
+    if as_json:
+        render.show_json(_facts(record))
+    else:
+        render.show(words)
+
+
+def _with_crew(work: Callable[[Crew], Awaitable[T]]) -> T:
+    from qemu_esd import devices
+
+    async def whole() -> T:
+        async with devices.opened() as crew:
+            return await work(crew)
+
+    return run(whole())

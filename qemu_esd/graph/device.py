@@ -1,0 +1,322 @@
+"""The path handler of a device that looks shared: what it has open on each host, by the device's record. Pure.
+
+The *face* answers on the local socket; the *gate* lets other hosts in, over TLS. Two daemons, because one has one NBD
+server, which has TLS for all or for none.
+
+authority   guest ──unix──▶ srv ▶ [cor ▶] ovl, fenced     gate: TLS ──▶ NBD client ──unix──▶ srv
+elsewhere   guest ──unix──▶ srv ▶ NBD client ──TLS──▶ the authority's gate
+behind      as elsewhere, and   ovl (read-only) ◀──unix── gate ◀──TLS── the authority's overlay
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from qemu_esd.graph import names, nodes
+from qemu_esd.graph.handlers import HANDLERS
+from qemu_esd.graph.path_handler import launcher, listening
+from qemu_esd.model import device
+from qemu_esd.model.device import DeviceRecord, Seat
+from qemu_esd.model.disk import Chain, Link, TlsTcp, UnixPath, link_of
+
+Node = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a daemon has: nodes bottom first, and exports. `late` are those that need another host to answer: they are
+    opened when it does, so that two hosts which need each other can start in any order."""
+
+    nodes: tuple[Node, ...] = ()
+    exports: tuple[Node, ...] = ()
+    late_nodes: tuple[Node, ...] = ()
+    late_exports: tuple[Node, ...] = ()
+
+    @property
+    def all_nodes(self) -> tuple[Node, ...]:
+        return (*self.nodes, *self.late_nodes)
+
+    @property
+    def all_exports(self) -> tuple[Node, ...]:
+        return (*self.exports, *self.late_exports)
+
+
+def face(record: DeviceRecord, seat: Seat) -> Graph:
+    """Where a guest of that host finds the device."""
+    if seat.host == record.authority:
+        return _authority(record)
+    forwarded = _forwarded(record, seat)
+    if record.behind is None or seat.host != record.behind.host:
+        return forwarded
+    kept = record.behind
+    return Graph(
+        image_nodes(record.suid, kept.chain, read_only=True),
+        (_old(record.suid, kept.export),),
+        forwarded.late_nodes,
+        forwarded.late_exports,
+    )
+
+
+def _authority(record: DeviceRecord) -> Graph:
+    suid, link = record.suid, link_of(record.chain)
+    exports = []
+    # While the authority is about to leave nobody here may write any more.
+    if record.move is None:
+        # A raw image has no metadata in the daemon's memory.
+        exports.append(_local(suid, writethrough=record.top.format != "raw"))
+    if len(record.seats) > 1:
+        exports.append(_export(suid, "gate", names.served(suid), gate_name(suid), writable=True, writethrough=True))
+    if record.move is not None:
+        exports.append(_old(suid, record.move.export))
+    if link is None or record.handler is None:
+        return Graph(
+            (*image_nodes(suid, record.chain, read_only=False), _served(suid, names.overlay(suid))), (*exports,)
+        )
+    handler = HANDLERS[record.handler]
+    made = handler.nodes_of(suid, record.top, link, record.size)
+    exports += _windows(record, handler.top(suid))
+    return Graph((*made, _served(suid, handler.top(suid))), (*exports,))
+
+
+def _windows(record: DeviceRecord, top: str) -> Iterator[Node]:
+    """By which it is seen what is here, and brought here."""
+    suid = record.suid
+    yield {**_export(suid, "map", names.overlay(suid), f"{suid}.map", writable=False), "allocation-depth": True}
+    if top == names.copy_on_read(suid):
+        yield _export(suid, "fill", top, f"{suid}.fill", writable=False)
+
+
+def _forwarded(record: DeviceRecord, seat: Seat) -> Graph:
+    there, suid = record.seat(record.authority), record.suid
+    to = Link(gate_of(there, seat, suid), seat.export)
+    name = forwarding(record)
+    return Graph(
+        late_nodes=(nodes.link(name, to, writable=True), _served(suid, name)),
+        late_exports=(_local(suid, writethrough=True),),
+    )
+
+
+def forwarding(record: DeviceRecord) -> str:
+    """The NBD client of the authority. Its name has a number: one that leads to a former authority is another node."""
+    return names.node(record.suid, f"rw{record.term % 10000}")
+
+
+def gate_of(there: Seat, here: Seat, suid: str) -> TlsTcp:
+    """The gate of the host `there`, for the host `here`."""
+    return TlsTcp(there.site.address, there.port, device.state_folder(here.paths, suid))
+
+
+def image_nodes(suid: str, chain: Chain, *, read_only: bool) -> tuple[Node, ...]:
+    """A chain of images that nobody else on the host may write to, its top named as the member that takes writes."""
+    *below, top = nodes.fenced(names.overlay(suid), chain, read_only=read_only)
+    return (*below, {**top, "file": {**top["file"], "node-name": names.file(suid)}})
+
+
+def reopened(node: Node) -> Node:
+    """The arguments by which a node that is open becomes that: its file is named and not described."""
+    file = node.get("file")
+    return {**node, "file": file["node-name"]} if isinstance(file, dict) else node
+
+
+def _served(suid: str, below: str) -> Node:
+    return {"driver": "raw", "node-name": names.served(suid), "file": below, "read-only": False}
+
+
+def gate_name(suid: str) -> str:
+    return f"{suid}.gate"
+
+
+def _local(suid: str, *, writethrough: bool) -> Node:
+    """What guests use. The daemon may be killed and started again, and they are not told: so what it has acknowledged
+    must not be in its own memory only, where a qcow2 keeps metadata. A host that forwards says so beforehand, because
+    its guests stay connected when it gets an overlay (measured without: 17 blocks of a guest lost by a kill)."""
+    return _export(suid, "local", names.served(suid), suid, writable=True, writethrough=writethrough)
+
+
+def _old(suid: str, name: str) -> Node:
+    return _export(suid, "old", names.overlay(suid), name, writable=False)
+
+
+def _export(suid: str, role: str, node: str, name: str, *, writable: bool, writethrough: bool = False) -> Node:
+    return {
+        "type": "nbd",
+        "id": names.export_id(suid, role),
+        "node-name": node,
+        "name": name,
+        "writable": writable,
+        "writethrough": writethrough,
+    }
+
+
+def gate(record: DeviceRecord, seat: Seat) -> Graph | None:
+    """By which other hosts reach the data of this one; None where there is nothing to be reached."""
+    suid, face_socket = record.suid, UnixPath(device.socket(seat.paths, record.suid))
+    made: list[Node] = []
+    exports: list[Node] = []
+    if seat.host == record.authority and len(record.seats) > 1:
+        name = names.node(suid, "gate")
+        made.append(nodes.link(name, Link(face_socket, gate_name(suid)), writable=True))
+        exports += [_let_in(name, other.export, writable=True) for other in _writers(record, seat)]
+    if old := old_export(record, seat):
+        name = names.node(suid, "old")
+        made.append(nodes.link(name, Link(face_socket, old)))
+        exports.append(_let_in(name, old, writable=False))
+    return Graph((*made,), (*exports,)) if made else None
+
+
+def old_export(record: DeviceRecord, seat: Seat) -> str | None:
+    """The name by which this host is read by the next authority, if it is."""
+    if record.move is not None and seat.host == record.authority:
+        return record.move.export
+    if record.behind is not None and seat.host == record.behind.host:
+        return record.behind.export
+    return None
+
+
+def _writers(record: DeviceRecord, seat: Seat) -> list[Seat]:
+    """The other hosts that may write through this one: while the authority moves, only the one to which it goes."""
+    others = [other for other in record.seats if other.host != seat.host]
+    return [other for other in others if record.move is None or other.host == record.move.target]
+
+
+def _let_in(node: str, name: str, *, writable: bool) -> Node:
+    return {"type": "nbd", "id": name, "node-name": node, "name": name, "writable": writable, "writethrough": False}
+
+
+# A socket of the file system, made before QEMU is: so it belongs to whom it is for from the first moment on.
+_LISTEN_UNIX = r"""
+use strict; use Socket;
+my ($path, $owner, @argv) = @ARGV;
+$^F = 255;
+umask 0177;
+unlink $path;
+socket(my $listener, PF_UNIX, SOCK_STREAM, 0) or die "socket: $!\n";
+bind($listener, pack_sockaddr_un($path)) or die "cannot listen on $path: $!\n";
+if ($owner =~ /^(\d+):(\d+)$/) { chown($1, $2, $path) or die "cannot give $path to $owner: $!\n" }
+listen($listener, 64) or die "cannot listen on $path: $!\n";
+umask 0077;
+my $number = fileno $listener;
+s/^addr\.type=fd,addr\.str=LISTENER/addr.type=fd,addr.str=$number/ for @argv;
+exec { $argv[0] } @argv or die "$argv[0]: $!\n";
+"""
+
+# What needs another host is opened when that one answers. `run` in the unit's folder says what is wanted, and `pid` who
+# runs: a helper that has outlived either does nothing more. What is there already, of an earlier try, is fine.
+#
+# libvirt's QEMU has no patience with a path handler that is killed: its domain stands still, its guest sees no error.
+# The next one tells it to go on, again and again for some seconds: by the first time it only connects.
+_FACE = r"""
+perl=$1 monitor=$2 commands=$3 socket=$4
+shift 4
+was=$(cksum <run)
+late() {
+    [ -n "$commands" ] || exit
+    while sleep 0.3 && [ "$(cksum <run)" = "$was" ] && [ "$(cat pid 2>/dev/null)" = $$ ]; do
+        if perl -e "$perl" "$monitor" "$commands"; then exit; fi
+        sleep 0.7
+    done
+}
+go_on() {
+    export LC_ALL=C LIBVIRT_DEFAULT_URI=qemu:///system
+    command -v virsh >/dev/null || exit
+    for round in 1 2 3 4 5 6 7 8; do
+        sleep 1
+        for domain in $(virsh --quiet list --state-paused --uuid); do
+            virsh --quiet domstate --reason "$domain" | grep -qF "(I/O error)" || continue
+            virsh --quiet dumpxml "$domain" | grep -qF "socket='$socket'" && virsh --quiet resume "$domain"
+        done
+    done >/dev/null 2>&1
+}
+late &
+if [ -e exit ]; then go_on & fi
+exec "$@"
+"""
+
+_TELL = r"""
+use strict; use IO::Socket::UNIX; use IO::Select;
+my ($path, $commands) = @ARGV;
+my $qmp = IO::Socket::UNIX->new(Peer => $path) or exit 1;
+my ($ready, $rest) = (IO::Select->new($qmp), "");
+sub hear {
+    while (1) {
+        while ($rest =~ s/^(.*)\n//) { my $line = $1; return $line if $line =~ /"(QMP|return|error)"/; }
+        exit 1 unless $ready->can_read(20) && sysread($qmp, $rest, 65536, length $rest);
+    }
+}
+hear();
+for my $command ('{"execute": "qmp_capabilities"}', split /\n/, $commands) {
+    syswrite($qmp, "$command\n");
+    my $said = hear();
+    exit 1 if $said =~ /"error"/ && $said !~ /Duplicate node|already in use|already exists/;
+}
+"""
+
+
+def face_argv(record: DeviceRecord, seat: Seat) -> tuple[str, ...]:
+    """The command line of a face, to be run in its unit's folder."""
+    graph, paths, suid = face(record, seat), seat.paths, record.suid
+    words = ["perl", "-e", _LISTEN_UNIX, device.socket(paths, suid), record.owner, "qemu-storage-daemon"]
+    monitors = [("control", device.monitor(paths, suid, "face")), ("late", device.monitor(paths, suid, "late"))]
+    words += _daemon(graph, monitors, [nodes.tls_object(_own_key(seat, suid), "client")])
+    words += ["--nbd-server", "addr.type=fd,addr.str=LISTENER,max-connections=100"]
+    words += [word for export in graph.exports for word in ("--export", json.dumps(export))]
+    helpers = (_TELL, monitors[1][1], _commands(graph), device.socket(paths, suid))
+    return ("sh", "-c", _FACE, "esd-face", *helpers, *words)
+
+
+def _commands(graph: Graph) -> str:
+    adds = [{"execute": "blockdev-add", "arguments": node} for node in graph.late_nodes]
+    shows = [{"execute": "block-export-add", "arguments": export} for export in graph.late_exports]
+    return "\n".join(json.dumps(command) for command in (*adds, *shows))
+
+
+def gate_argv(record: DeviceRecord, seat: Seat, graph: Graph) -> tuple[str, ...]:
+    """The command line of a gate."""
+    listen = _own_gate(seat, record.suid)
+    words = [*launcher(listen), "qemu-storage-daemon"]
+    words += _daemon(
+        graph, [("control", device.monitor(seat.paths, record.suid, "gate"))], [_server(seat, record.suid)]
+    )
+    words += ["--nbd-server", listening(listen)]
+    return (*words, *(word for export in graph.exports for word in ("--export", json.dumps(export))))
+
+
+def _own_gate(seat: Seat, suid: str) -> TlsTcp:
+    return TlsTcp(seat.site.address, seat.port, device.state_folder(seat.paths, suid))
+
+
+_own_key = _own_gate
+
+
+def _server(seat: Seat, suid: str) -> Node | None:
+    return nodes.tls_object(_own_gate(seat, suid), "server")
+
+
+def _daemon(graph: Graph, monitors: list[tuple[str, str]], credentials: list[Node | None]) -> list[str]:
+    words: list[str] = []
+    for id, path in monitors:
+        words += ["--chardev", f"socket,id={id},path={path},server=on,wait=off", "--monitor", f"chardev={id}"]
+    for object in credentials:
+        words += ["--object", json.dumps(object)]
+    for node in graph.nodes:
+        words += ["--blockdev", json.dumps(node)]
+    return words
+
+
+def guest_words(record: DeviceRecord, seat: Seat) -> tuple[str, ...]:
+    """The words of a bare QEMU for a disk on the device. A path handler that is started again is no error to it."""
+    name = f"shared-{record.suid}"
+    node = {
+        "driver": "nbd",
+        "node-name": name,
+        "server": {"type": "unix", "path": device.socket(seat.paths, record.suid)},
+        "export": record.suid,
+        "reconnect-delay": nodes.RECONNECT_SECONDS,
+        "discard": "unmap",
+    }
+    disk = {"driver": "virtio-blk-pci", "id": name, "drive": name, "serial": record.suid}
+    errors = {"rerror": "stop", "werror": "stop"}
+    return ("-blockdev", json.dumps(node), "-device", json.dumps({**disk, **errors}))

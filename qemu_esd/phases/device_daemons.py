@@ -1,0 +1,224 @@
+"""Make the path handlers of a device what its record says, whatever they are now: started, changed under load, ended.
+
+Each step is written into the `run` of the unit first: whoever is killed and started again, a daemon or we, comes up as
+the record says, or as the one before it said, and both are right at that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from qemu_esd.errors import EsdError, QemuError, QemuGoneError
+from qemu_esd.graph import device as graphs
+from qemu_esd.graph import names, tls
+from qemu_esd.graph.device import Graph
+from qemu_esd.hosts import files, service
+from qemu_esd.hosts.base import Host
+from qemu_esd.hosts.connect import Hosts
+from qemu_esd.log import step
+from qemu_esd.model import device
+from qemu_esd.model.device import DeviceRecord, Seat
+from qemu_esd.model.disk import Link, link_of
+from qemu_esd.phases import device_records, links
+from qemu_esd.phases.context import Monitors
+from qemu_esd.qmp import blockdev, exports
+from qemu_esd.qmp.session import Session
+
+FACE, GATE, WATCH = "face", "gate", "watch"
+BACK_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Open hosts and monitors of one command."""
+
+    hosts: Hosts
+    monitors: Monitors
+
+    async def face(self, record: DeviceRecord, host: str) -> Session:
+        """The monitor of a face. Being its client at the authority is the mutex of the device."""
+        return await self._daemon(record, host, FACE, f"the path handler of {record.suid}")
+
+    async def gate(self, record: DeviceRecord, host: str) -> Session:
+        return await self._daemon(record, host, GATE, f"the gate of {record.suid}")
+
+    async def _daemon(self, record: DeviceRecord, host: str, part: str, label: str) -> Session:
+        """One that has been killed is back in a second or two."""
+        monitor, deadline = device.monitor(record.seat(host).paths, record.suid, part), time.monotonic() + BACK_SECONDS
+        there = await self.hosts.get(host)
+        while not await service.listens(there, monitor):
+            if time.monotonic() > deadline:
+                log = record.seat(host).paths.unit(device.unit(part, record.suid))
+                what = f"{label} does not run: {await service.last_words(there, log)}"
+                raise QemuGoneError(what, host=host, hint=f"qemu-esd device restore {record.suid}")
+            await asyncio.sleep(0.1)
+        return await self.monitors.get(host, monitor, label)
+
+
+@step
+async def apply(crew: Crew, record: DeviceRecord) -> None:
+    """The authority first: only when it has the device the others are told so.
+
+    A kill in the middle: the hosts say different things, the newest counts, and the same again ends it.
+    """
+    first = record.seat(record.authority)
+    for seat in (first, *(seat for seat in record.seats if seat is not first)):
+        await apply_on(crew, record, seat)
+
+
+async def apply_on(crew: Crew, record: DeviceRecord, seat: Seat) -> None:
+    host = await crew.hosts.get(seat.host)
+    await device_records.write(host, seat.paths, record)
+    # A gate reads from its face. One whose face has taken that away would wait for it, for as long as its link may.
+    parts = (_apply_gate, _apply_face) if await _shrinks(host, record, seat) else (_apply_face, _apply_gate)
+    for part in parts:
+        await part(crew, host, record, seat)
+    await _apply_watch(host, record, seat)
+
+
+async def _shrinks(host: Host, record: DeviceRecord, seat: Seat) -> bool:
+    """Whether the gate of a host is to lose something: it runs, and the authority is elsewhere."""
+    name = device.unit(GATE, record.suid)
+    return seat.host != record.authority and await service.state(host, seat.paths.unit(name), name) == "running"
+
+
+async def _apply_face(crew: Crew, host: Host, record: DeviceRecord, seat: Seat) -> None:
+    await _run(host, record, seat, FACE, graphs.face_argv(record, seat))
+    await converge(await crew.face(record, seat.host), record, graphs.face(record, seat))
+
+
+async def _apply_gate(crew: Crew, host: Host, record: DeviceRecord, seat: Seat) -> None:
+    graph, name = graphs.gate(record, seat), device.unit(GATE, record.suid)
+    if graph is None:
+        await service.stop(host, seat.paths.unit(name), name)
+        return
+    await _run(host, record, seat, GATE, graphs.gate_argv(record, seat, graph))
+    await converge(await crew.gate(record, seat.host), record, graph)
+
+
+async def _run(host: Host, record: DeviceRecord, seat: Seat, part: str, argv: tuple[str, ...]) -> None:
+    """The unit of a daemon is there, and the next time it starts as `argv` says."""
+    name = device.unit(part, record.suid)
+    folder = seat.paths.unit(name)
+    if await service.state(host, folder, name) == "running":
+        await service.rewrite(host, folder, argv)
+        return
+    await service.stop(host, folder, name)
+    await _make_run_folders(host, seat, record.suid)
+    monitor = device.monitor(seat.paths, record.suid, part)
+    await service.start_ready(host, service.Service(name, folder, argv, restart=True), monitor)
+
+
+async def _apply_watch(host: Host, record: DeviceRecord, seat: Seat) -> None:
+    """What notices that the way to the other host is dead, where this one reads or writes over it."""
+    name = device.unit(WATCH, record.suid)
+    folder = seat.paths.unit(name)
+    link = _link(record, seat)
+    if link is None:
+        await service.stop(host, folder, name)
+        return
+    argv = links.watch_argv(link, device.monitor(seat.paths, record.suid, "late"))
+    if await service.state(host, folder, name) == "running" and await service.argv_of(host, folder) == argv:
+        return
+    await service.stop(host, folder, name)
+    await service.start(host, service.Service(name, folder, argv, restart=True))
+
+
+def _link(record: DeviceRecord, seat: Seat) -> Link | None:
+    if seat.host == record.authority:
+        return link_of(record.chain)
+    there = record.seat(record.authority)
+    return Link(graphs.gate_of(there, seat, record.suid), seat.export)
+
+
+async def converge(session: Session, record: DeviceRecord, graph: Graph) -> None:
+    """A running daemon gets the nodes and exports of `graph`, and loses all others of ours. Requests in flight come to
+    their end first, wherever one node takes the place of another."""
+    for id in sorted(await exports.ids(session) - {str(each["id"]) for each in graph.all_exports}):
+        await exports.delete(session, id)
+    await _add_nodes(session, record, graph)
+    present = await exports.ids(session)
+    for export in graph.all_exports:
+        if export["id"] not in present:
+            await _show(session, export)
+    await _drop_others(session, graph)
+
+
+async def _show(session: Session, export: dict[str, Any]) -> None:
+    """The helper of a daemon that has just been started may have been quicker."""
+    try:
+        await exports.add_described(session, export)
+    except QemuError as error:
+        if "already in use" not in error.reason:
+            raise
+
+
+async def _add_nodes(session: Session, record: DeviceRecord, graph: Graph) -> None:
+    served, top = names.served(record.suid), names.overlay(record.suid)
+    before = await blockdev.named(session)
+    for node in sorted(graph.all_nodes, key=lambda node: node["node-name"] == served):
+        name = node["node-name"]
+        if name not in before:
+            await _add(session, node)
+        elif name == served:
+            await blockdev.reopen(session, node)
+    for node in graph.all_nodes:
+        if node["node-name"] == top and top in before and before[top]["ro"] != node.get("read-only", False):
+            await blockdev.reopen(session, graphs.reopened(node))
+
+
+async def _add(session: Session, node: dict[str, Any]) -> None:
+    try:
+        await blockdev.add(session, node)
+    except QemuError as error:
+        if "Duplicate node" not in error.reason:
+            raise
+
+
+async def _drop_others(session: Session, graph: Graph) -> None:
+    """In rounds, because a node can be removed when none above it is left; what QEMU keeps for a node that stays (its
+    file) cannot be removed, and need not."""
+    wanted = {node["node-name"] for node in graph.all_nodes}
+    while others := {name for name in await blockdev.names(session) if names.is_ours(name)} - wanted:
+        removed = [name for name in others if await _removed(session, name)]
+        if not removed:
+            break
+    left = [name for name in others if "-rw" in name]
+    if left:
+        raise EsdError(f"{left[0]} cannot be removed: something still writes by it", host=session.host)
+
+
+async def _removed(session: Session, name: str) -> bool:
+    try:
+        await blockdev.delete(session, name)
+    except QemuError:
+        return False
+    return True
+
+
+async def _make_run_folders(host: Host, seat: Seat, suid: str) -> None:
+    """Gone with each reboot. Others may pass to the socket, and see nothing."""
+    await files.make_folders(host, device.run_folder(seat.paths, suid))
+    await files.open_to_pass(host, seat.paths.run, f"{seat.paths.run}/device")
+
+
+async def make_folders(host: Host, seat: Seat, suid: str, key: str) -> None:
+    """Where a device lives on a host, with its key."""
+    state = device.state_folder(seat.paths, suid)
+    await files.make_folders(host, state, f"{seat.paths.state}/disks")
+    await files.write(host, f"{state}/{tls.KEY_FILE}", tls.key_line(key))
+    await files.write(host, f"{state}/{tls.GROUP_FILE}", tls.FFDHE2048)
+
+
+@step
+async def remove_from(host: Host, seat: Seat, suid: str) -> None:
+    """All of a device on a host but its images. Gone already is fine."""
+    for part in (WATCH, GATE, FACE):
+        name = device.unit(part, suid)
+        await service.stop(host, seat.paths.unit(name), name)
+    await files.remove(host, device.socket(seat.paths, suid))
+    await files.remove_tree(host, device.run_folder(seat.paths, suid))
+    await files.remove_tree(host, device.state_folder(seat.paths, suid))

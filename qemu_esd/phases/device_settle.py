@@ -1,0 +1,128 @@
+"""All data of a device comes to the host that has the authority; then nothing depends on the host before it.
+
+copied → proven by the maps → detached → flushed → written down → only then does the former host give its image up. A
+kill anywhere: the same again goes on from what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from qemu_esd import nbd
+from qemu_esd.errors import EsdError, UnfinishedError
+from qemu_esd.graph import names
+from qemu_esd.graph.handlers import overlays
+from qemu_esd.hosts import files
+from qemu_esd.hosts.base import Host
+from qemu_esd.log import step
+from qemu_esd.model.device import DeviceRecord, Left
+from qemu_esd.model.disk import images
+from qemu_esd.model.policy import Handler
+from qemu_esd.phases import device_daemons, device_records, device_windows
+from qemu_esd.phases.device_daemons import Crew
+from qemu_esd.qmp import blockdev
+from qemu_esd.qmp.session import Session
+
+CHUNK = 4 << 20
+# Passes that bring nothing nearer before we call it stuck.
+FRUITLESS = 3
+
+OnBytes = Callable[[int, int], None]
+
+
+@step
+async def settle(crew: Crew, record: DeviceRecord, on_bytes: OnBytes) -> DeviceRecord:
+    """Settled already is fine. Raises UnfinishedError when something cannot be read; what is here stays."""
+    face = await crew.face(record, record.authority)
+    if not record.is_whole:
+        record = await _keeping_reads(crew, record)
+        await bring(await crew.hosts.get(record.authority), record, on_bytes)
+        await _detach(face, record)
+        await _flush(await crew.hosts.get(record.authority), record)
+        record = whole(record)
+        await device_daemons.apply(crew, record)
+    await _put_aside(crew, record)
+    return record
+
+
+async def _keeping_reads(crew: Crew, record: DeviceRecord) -> DeviceRecord:
+    """A device that is redirected gets a filter by which what is read stays."""
+    if record.handler is not None and record.handler.keeps_reads:
+        return record
+    record = replace(record, handler=Handler.ON_DEMAND, generation=record.generation + 1)
+    await device_daemons.apply_on(crew, record, record.seat(record.authority))
+    return record
+
+
+async def bring(host: Host, record: DeviceRecord, on_bytes: OnBytes) -> None:
+    """Fill what is missing, until the maps prove that nothing is but holes."""
+    fruitless, before = 0, record.size + 1
+    while left := (await device_windows.residency(host, record)).where(nbd.Where.REMOTE):
+        now = sum(one.length for one in left)
+        fruitless = 0 if now < before else fruitless + 1
+        if fruitless == FRUITLESS:
+            raise _stuck(record, now)
+        before = now
+        on_bytes(record.size - now, record.size)
+        async with device_windows.filling(host, record) as client:
+            await nbd.fill(client, left, chunk=CHUNK)
+    on_bytes(record.size, record.size)
+
+
+def _stuck(record: DeviceRecord, left: int) -> UnfinishedError:
+    assert record.behind is not None
+    hint = f"see that {record.behind.host} answers, then: qemu-esd device settle {record.suid}"
+    return UnfinishedError(f"{left} bytes of {record.suid} cannot be brought over", host=record.authority, hint=hint)
+
+
+async def _detach(face: Session, record: DeviceRecord) -> None:
+    """Of the backing nothing but holes is still seen. The image's header names it until the device is deleted: only a
+    node above all others may be asked to change that (QEMU), and a path handler never goes by it."""
+    suid, name = record.suid, names.overlay(record.suid)
+    if await blockdev.has_backing(face, name):
+        top = overlays.overlay(suid, record.top, None)
+        await blockdev.reopen(face, {**top, "file": names.file(suid)})
+    if await blockdev.has_backing(face, name):
+        raise EsdError(f"{suid} still has a backing after its detach", host=record.authority)
+
+
+async def _flush(host: Host, record: DeviceRecord) -> None:
+    async with device_windows.look(host, record) as here:
+        await here.flush()
+
+
+def whole(record: DeviceRecord) -> DeviceRecord:
+    """The record once nothing of it is elsewhere."""
+    kept = record.behind
+    assert kept is not None
+    left = tuple(Left(kept.host, image.path, f"{image.path}.moved-{kept.move}") for image in images(kept.chain)[:1])
+    return replace(
+        record,
+        generation=record.generation + 1,
+        chain=images(record.chain),
+        handler=None,
+        behind=None,
+        left=record.left + left,
+    )
+
+
+async def _put_aside(crew: Crew, record: DeviceRecord) -> None:
+    """By its old name nothing finds it any more. A kill before this: `settle`, or `release`, comes here again."""
+    for one in record.left:
+        host = await crew.hosts.get(one.host)
+        if one.path in await files.existing(host, one.path):
+            await files.rename(host, one.path, one.aside)
+
+
+@step
+async def release(crew: Crew, record: DeviceRecord) -> DeviceRecord:
+    """Delete what former hosts have put aside."""
+    await crew.face(record, record.authority)
+    await _put_aside(crew, record)
+    for one in record.left:
+        await files.remove(await crew.hosts.get(one.host), one.aside)
+    record = replace(record, left=(), generation=record.generation + 1)
+    for seat in record.seats:
+        await device_records.write(await crew.hosts.get(seat.host), seat.paths, record)
+    return record

@@ -1,0 +1,220 @@
+"""Devices that look shared, by themselves: made before any guest, moved under one, with whoever is killed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from itertools import count, cycle
+from typing import Any
+
+import pytest
+
+from images.pattern import MIB
+from qemu_esd import devices
+from qemu_esd.hosts import service
+from qemu_esd.model.policy import Handler
+from qemu_esd.phases import device_records
+from tests.integration.support.commands import end, say, start
+from tests.integration.support.drives import Drive, tool
+from tests.integration.support.fleet import Fleet
+from tests.integration.support.machine import Machine
+from tests.integration.support.shared import Bare, strike
+
+pytestmark = pytest.mark.lab
+
+SUID, SIZE = "d1", 24 * MIB
+SOCKET = f"/run/qemu-esd/device/{SUID}.sock"
+URI = f"nbd+unix:///{SUID}?socket={SOCKET}"
+# So many moves in a row, and a command that ends at each second place where it writes. With more moves: at each one;
+# docs/shared.md tells of that.
+MOVES = int(os.environ.get("ESD_DEVICE_MOVES", "1"))
+STEP = 2 if MOVES == 1 else 1
+
+
+class KilledError(Exception):
+    """Our process has ended."""
+
+
+@contextmanager
+def killed_at(number: int) -> Iterator[None]:
+    """Our process ends before it writes to a host for the so manieth time: a record, or what a daemon is to run."""
+    numbers = count(1)
+
+    def mortal(write: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        async def instead(*words: Any) -> None:
+            if next(numbers) == number:
+                raise KilledError
+            await write(*words)
+
+        return instead
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((device_records, "write"), (service, "rewrite")):
+            patch.setattr(module, name, mortal(getattr(module, name)))
+        yield
+
+
+async def made(fleet: Fleet, drive: Drive) -> None:
+    """The device on hostA and hostB, with the drive's pattern written through its socket."""
+    said = await say("device", "create", SUID, "--size", str(SIZE), "--host", "hostA,hostB", "--policy", "on-demand")
+    assert said.status == 0, said.err
+    drive.make(fleet.a)
+    plain = fleet.a.path(drive.path)
+    to = f"nbd+unix:///{SUID}?socket={fleet.a.path(SOCKET)}"
+    tool("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", str(fleet.a.real(drive.path)), to)
+    plain.unlink()
+
+
+async def test_life_of_a_device(fleet: Fleet) -> None:
+    before = fleet.snapshot()
+    for words, why in (
+        (("--size", "10M"), "a device needs hosts"),
+        (("--host", "hostA"), "a device needs a size"),
+        (("a b", "--size", "10M", "--host", "hostA"), "cannot be the SUID"),
+        (("--size", "1000", "--host", "hostA"), "no whole sectors"),
+        (("--size", "1M", "--host", "hostA,hostA"), "each of them once"),
+        (("--size", "1M", "--host", "hostA", "--owner", "me"), "not a user and a group"),
+    ):
+        said = await say("device", "create", *words)
+        assert (said.status, why in said.err) == (2, True), said.err
+    assert (await say("device", "show", SUID)).status == 3
+    await fleet.unchanged(before)
+
+    assert (await say("device", "create", SUID, "--size", "8M", "--host", "hostA,hostB")).status == 0
+    said = await say("device", "create", SUID, "--size", "8M", "--host", "hostB")
+    assert (said.status, "there is a device d1 already" in said.err) == (3, True)
+    # Another controller, which knows one host only.
+    told = (await say("device", "list", "--host", "hostB", "--json")).json["devices"]
+    assert [(one["suid"], one["authority"], one["hosts"]) for one in told] == [(SUID, "hostA", ["hostA", "hostB"])]
+    # A stranger without the key gets nothing from the gate.
+    (gate,) = [place for place in fleet.a.listening() if fleet.a.address in place]
+    done = fleet.b.run("qemu-img", "info", "-f", "raw", f"nbd://{gate}/{SUID}.gate", check=False)
+    assert done.returncode != 0
+    assert "TLS" in done.stderr
+    secrets = fleet.a.path(f"/var/lib/qemu-esd/device/{SUID}/keys.psk")
+    assert secrets.stat().st_mode & 0o777 == 0o600
+    key = secrets.read_text().strip().partition(":")[2]
+    assert not [one for machine in fleet.machines for one in machine.processes() if key in " ".join(one.argv)]
+
+    await its_authority_follows(fleet)
+    assert (await say("device", "delete", SUID)).status == 2
+    assert (await say("device", "delete", SUID, "--yes")).status == 0
+    assert (await say("device", "list")).out == ""
+    fleet.check_empty()
+
+
+async def its_authority_follows(fleet: Fleet) -> None:
+    """Somebody uses it on hostB, and `follow` sees it. What was acknowledged then is there after a kill."""
+    following = await start("device", "follow", SUID, "--every", "0.2")
+    client = await asyncio.create_subprocess_exec(
+        *inside(fleet.b, "qemu-io", "-f", "raw", URI), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert following.stderr is not None
+    await written(client, "write -P 0x11 0 64k")
+    line = await asyncio.wait_for(following.stderr.readline(), 60)
+    assert line.decode() == f"{SUID} is at hostB now\n"
+    await written(client, "write -P 0x22 1M 64k")
+    strike(fleet.b, SUID, "face")
+    await client.communicate(b"quit\n")
+    while fleet.b.run("qemu-io", "-f", "raw", "-c", "read 0 512", URI, check=False).returncode != 0:
+        await asyncio.sleep(0.1)
+    done = fleet.b.run("qemu-io", "-f", "raw", "-c", "read -P 0x11 0 64k", "-c", "read -P 0x22 1M 64k", URI)
+    assert "verification failed" not in done.stdout, done.stdout
+    while (await say("device", "show", SUID, "--json")).json["reads_from"] is not None:
+        await asyncio.sleep(0.1)
+    following.terminate()
+    assert (await end(following)).status == 1
+    told = (await say("device", "show", SUID, "--json")).json
+    assert (told["authority"], told["broken_off"]) == ("hostB", False)
+
+
+def inside(machine: Machine, *argv: str) -> tuple[str, ...]:
+    assert machine.lab.init is not None
+    return ("nsenter", f"--target={machine.lab.init.pid}", "--all", "--wd=/", "--", *argv)
+
+
+async def written(client: asyncio.subprocess.Process, command: str) -> None:
+    """Acknowledged, and not flushed."""
+    assert client.stdin is not None
+    assert client.stdout is not None
+    client.stdin.write(f"{command}\n".encode())
+    await asyncio.wait_for(client.stdout.readuntil(b"wrote 65536/65536 bytes"), 30)
+
+
+async def test_whoever_is_killed(fleet: Fleet) -> None:
+    drive = Drive("vda", 7, size=SIZE)
+    await made(fleet, drive)
+    guest = Bare(fleet.a, SUID, drive)
+    await guest.boot(fleet.image)
+    await guest.is_well()
+    for words in (("move", SUID, "hostB"), ("delete", SUID, "--yes")):
+        said = await say("device", *words)
+        assert (said.status, "is used there by qemu-system" in said.err) == (3, True), said.err
+    strike(fleet.a, SUID, "face")
+    await guest.is_well()
+    await guest.move_plainly(fleet.b)
+    for struck in (((fleet.a, "face"),), ((fleet.a, "gate"), (fleet.b, "face"))):
+        for machine, part in struck:
+            strike(machine, SUID, part)
+        await guest.is_well()
+    await one_move_broken_everywhere(fleet, guest, fleet.b)
+    for _, (target, other) in zip(range(MOVES), cycle(((fleet.a, fleet.b), (fleet.b, fleet.a))), strict=False):
+        await guest.move_plainly(target)
+        await moved(target, Handler.ON_DEMAND)
+        for parts in ("face", "gate"), ("gate", "face"):
+            for machine, part in zip((target, other), parts, strict=True):
+                strike(machine, SUID, part)
+            await guest.is_well()
+        await settled()
+        await guest.is_well()
+    await guest.pause()
+    await guest.recheck()
+    await guest.power_off()
+    assert (await say("device", "delete", SUID, "--yes")).status == 0
+
+
+async def one_move_broken_everywhere(fleet: Fleet, guest: Bare, target: Machine) -> None:
+    """The command ends before it writes, at one place after the other; a daemon is killed then; the next goes on.
+
+    Once with the old host having the authority, and once with the new one.
+    """
+    places, taken, number = 0, False, 1
+    while await breaks(target, number):
+        strike(*((fleet.a, SUID, "face"), (target, SUID, "face"), (fleet.a, SUID, "gate"))[places % 3])
+        await guest.is_well()
+        at_target = (await say("device", "show", SUID, "--json")).json["authority"] == target.name
+        if places == 1:
+            assert not at_target
+            await moved(fleet.a, Handler.BACKGROUND)
+            await guest.is_well()
+        number = 1 if at_target and not taken else number + STEP
+        places, taken = places + 1, at_target
+    assert taken
+    assert places * STEP >= 10
+    told = (await say("device", "show", SUID, "--json")).json
+    assert (told["authority"], told["broken_off"]) == (target.name, False)
+    await settled()
+
+
+async def breaks(target: Machine, number: int) -> bool:
+    """Whether a move comes to so many writes, where it is broken off then."""
+    try:
+        with killed_at(number):
+            await moved(target, Handler.BACKGROUND)
+    except KilledError:
+        return True
+    return False
+
+
+async def moved(target: Machine, handler: Handler) -> None:
+    async with devices.opened() as crew:
+        await devices.move(crew, SUID, target.name, handler)
+
+
+async def settled() -> None:
+    async with devices.opened() as crew:
+        record = await devices.settle(crew, SUID, lambda *_: None)
+        assert record.is_whole
+        await devices.release(crew, SUID)

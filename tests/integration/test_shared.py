@@ -1,0 +1,135 @@
+"""Devices that look shared: a domain moves by plain libvirt, and the policy follows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from images.build import GuestImage
+from images.pattern import MIB
+from qemu_esd.hosts import lab
+from tests.integration.support.commands import say
+from tests.integration.support.drives import Drive
+from tests.integration.support.machine import SRV, Machine
+from tests.integration.support.shared import Domain, strike
+from tests.support.domains import remove_all
+
+pytestmark = pytest.mark.lab
+
+Hosts = tuple[lab.LabHost, ...]
+VDA = Drive("vda", 7, "a.qcow2", size=32 * MIB, chain=1, serial="esdshared")
+
+
+@pytest.fixture
+def hosts(libvirt_hosts: Hosts) -> Iterator[Hosts]:
+    """Two hosts with libvirt, without devices afterwards, whatever became of the test."""
+    yield libvirt_hosts
+    asyncio.run(swept(libvirt_hosts))
+
+
+async def swept(hosts: Hosts) -> None:
+    for host in hosts:
+        await remove_all(host)
+    for one in (await say("device", "list", "--host", "hostA", "--host", "hostB", "--json")).json["devices"]:
+        await say("device", "delete", one["suid"], "--yes", "--host", one["hosts"][0])
+
+
+async def shows(suid: str) -> tuple[str, list[str], int]:
+    """Who has the authority, on which hosts it is used, and how many bytes are elsewhere."""
+    told = (await say("device", "show", suid, "--json")).json
+    return told["authority"], [place["host"] for place in told["places"] if place["clients"]], told["remote_bytes"]
+
+
+async def test_refused_before_and_accepted_after(hosts: Hosts, lab_image: GuestImage) -> None:
+    here, there = map(Machine, hosts)
+    guest = Domain(here, [VDA])
+    await guest.define(lab_image, [there])
+    await guest.is_well()
+    seen = await guest.disks()
+    assert "Unsafe migration: Migration without shared storage is unsafe" in guest.move_plainly(there)
+
+    words = ("share", "web1", "--host", "hostA", "--with", "hostB", "--policy", "on-demand", "--json")
+    assert (await say(*words)).status == 2
+    told = await say(*words, "--yes")
+    assert told.status == 0, told.err
+    guest.leave_terminal()
+    suid = told.json["device"]
+    socket = f"/run/qemu-esd/device/{suid}.sock"
+    for flags in ((), ("--inactive",)):
+        assert guest.disk(*flags)["type"] == "network"
+    await guest.is_well()
+    await guest.sees(seen)
+    assert here.path(socket).stat().st_mode & 0o777 == 0o600
+
+    # Before anything else of ours is done: what it reads and writes there goes to hostA.
+    assert guest.move_plainly(there) == ""
+    await guest.is_well()
+    assert await shows(suid) == ("hostA", ["hostB"], 0)
+    # libvirt's client does not wait: the domain stands still until the next path handler tells it to go on.
+    strike(there, suid, "face")
+    await guest.is_well()
+
+    assert (await say("device", "move", suid, "hostB")).status == 0
+    authority, used, remote = await shows(suid)
+    assert (authority, used) == ("hostB", ["hostB"])
+    assert remote > VDA.size // 2
+    await guest.is_well()
+
+    # Back, while half of the data is still there: now hostA forwards.
+    assert guest.move_plainly(here) == ""
+    await guest.is_well()
+    assert (await shows(suid))[:2] == ("hostB", ["hostA"])
+    said = await say("device", "move", suid, "hostA")
+    assert said.status == 3
+    assert "still reads from hostA" in said.err
+
+    assert guest.move_plainly(there) == ""
+    assert (await say("device", "settle", suid)).status == 0
+    assert await shows(suid) == ("hostB", ["hostB"], 0)
+    assert not here.path(VDA.path).exists()
+    await guest.is_well()
+    await guest.pause()
+    await guest.recheck()
+    crc = await guest.crc(VDA)
+
+    undo = ("share", "web1", "--host", "hostB", "--undo", "--yes", "--json")
+    assert "is not persistent, as libvirt leaves it behind a plain move" in " ".join((await say(*undo)).err.split())
+    there.run("sh", "-c", "virsh dumpxml web1 >/srv/web1.xml && virsh define /srv/web1.xml")
+    assert "has images put aside on hostA" in " ".join((await say(*undo)).err.split())
+    assert (await say("device", "release", suid)).status == 0
+    told = await say(*undo)
+    assert told.status == 0, told.err
+    guest.leave_terminal()
+    assert guest.disk()["type"] == "file"
+    assert guest.disk()["file"] == told.json["image"]
+    assert await guest.crc(VDA) == crc
+    guest.virsh("destroy", "web1")
+    guest.leave_terminal()
+    for machine in (here, there):
+        left = [path for path in machine.leftovers() if suid in path and path != told.json["image"]]
+        assert left == []
+    here.remove(f"{SRV}/*.moved-*")
+
+
+async def test_what_cannot_be_shared_is_named(hosts: Hosts, lab_image: GuestImage) -> None:
+    here, there = map(Machine, hosts)
+    guest = Domain(here, [Drive("vda", 7, size=8 * MIB)])
+    await guest.define(lab_image, [there])
+    share = ("share", "web1", "--host", "hostA", "--with", "hostB", "--yes")
+    for words, status, why in (
+        (("share", "nobody", *share[2:]), 3, "its libvirt has no domain nobody"),
+        ((*share[:2], "vdx", *share[2:]), 2, "web1 has no disk vdx"),
+        ((*share, "--policy", "miss"), 2, "a device has no policy miss"),
+        ((*share, "--undo"), 3, "vda of web1 is not shared"),
+        (share[:4], 2, "to which hosts may it move?"),
+    ):
+        said = await say(*words)
+        assert (said.status, why in " ".join(said.err.split())) == (status, True), said.err
+    guest.virsh("snapshot-create-as", "web1", "s1", "--disk-only")
+    said = await say(*share)
+    assert (said.status, "its snapshots name the image" in said.err) == (3, True), said.err
+    assert guest.virsh("domstate", "web1") == "running"
+    for machine in (here, there):
+        assert not list(machine.path("/var/lib/qemu-esd").glob("device/*"))
