@@ -87,7 +87,7 @@ async def watch(ctx: Context) -> None:
     if link is None:
         return
     ctx.hold(unit)
-    argv = watch_argv(link, places.target_monitor(ctx.plan), *_GO_ONS[ctx.plan.guest.kind])
+    argv = watch_argv(link, places.target_monitor(ctx.plan), ctx.plan.guest.kind)
     watcher = service.Service(unit.name, ctx.plan.target.paths.unit(unit.name), argv, restart=True)
     await service.start(await ctx.target(), watcher)
 
@@ -102,11 +102,12 @@ async def down_seconds(host: Host, paths: HostPaths, migration: str) -> int | No
     return int(told) if told else None
 
 
-def watch_argv(link: Link, monitor: str, go_on: str, always: bool) -> tuple[str, ...]:
+def watch_argv(link: Link, monitor: str, kind: Kind = Kind.BARE) -> tuple[str, ...]:
     """The watch of a link. Its words are an address, nodes, the guest's monitor; a key stays in its file.
 
-    `go_on` is the program that lets the guest run on; with `always` it is asked also while the link was never down.
+    What a guest of that kind is told to go on by is looked at after the link was down, or always.
     """
+    go_on, always = _GO_ONS[kind]
     node = {key: value for key, value in nodes.link("probe", link).items() if key != "node-name"}
     node |= {"reconnect-delay": 0, "open-timeout": 0}
     credentials = nodes.tls_object(link.endpoint, "client") or {"qom-type": "secret", "id": "none", "data": ""}
