@@ -285,7 +285,7 @@ async def residency(station: Station, suid: str, below: object) -> Residency | N
         async with asyncio.timeout(RESIDENCY_SECONDS):
             if await _silence(station) is not None:
                 return None
-            asked = windows.glance(station.host, station.sockets.nbd, suid, below)
+            asked = windows.glance(station.host, station.windows, suid, below)
             tasks += map(asyncio.ensure_future, (asked, _until_silence(station)))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()

@@ -20,6 +20,7 @@ from qemu_esd.graph import names
 from qemu_esd.hosts.base import Host, open_unix
 from qemu_esd.model.record import DiskRecord
 from qemu_esd.nbd.walk import BY_PIECES, BY_TIME, Pace
+from qemu_esd.phases.station import Station
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
 
@@ -30,19 +31,20 @@ CONTEXTS = (nbd.ALLOCATION_DEPTH, nbd.BASE_ALLOCATION)
 STRETCHES, SHORTEST = 4, 1 << 30
 
 
-async def open_all(qemu: Session, socket: str, disks: Iterable[DiskRecord]) -> None:
+async def open_all(station: Station, disks: Iterable[DiskRecord]) -> None:
     """Make sure that the windows of these disks are open. May be called at any time, any number of times."""
-    await serve(qemu, socket)
+    qemu = station.qemu
+    await serve(qemu, station.windows)
     present, nodes = await exports.ids(qemu), await blockdev.names(qemu)
     for disk in disks:
         suid = disk.suid
         if _id(suid, "map") not in present:
-            await exports.add(qemu, _id(suid, "map"), names.overlay(suid, disk.level), f"{suid}.map", depth=True)
+            await exports.add(qemu, _id(suid, "map"), station.overlay(disk), f"{suid}.map", depth=True)
         if names.copy_on_read(suid) in nodes and _id(suid, "fill") not in present:
             # The overlay, not the filter: through that what is brought over counts as written by the guest, in the
             # dirty bitmap of the way home.
-            await exports.add(qemu, _id(suid, "fill"), names.overlay(suid, disk.level), f"{suid}.fill")
-        await _open_sides(qemu, disk, present, nodes)
+            await exports.add(qemu, _id(suid, "fill"), station.overlay(disk), f"{suid}.fill")
+        await _open_sides(station, disk, present, nodes)
 
 
 async def open_changes(qemu: Session, socket: str, disk: DiskRecord) -> None:
@@ -61,22 +63,22 @@ async def serve(qemu: Session, socket: str) -> None:
             raise
 
 
-async def _open_sides(qemu: Session, disk: DiskRecord, present: frozenset[str], nodes: frozenset[str]) -> None:
+async def _open_sides(station: Station, disk: DiskRecord, present: frozenset[str], nodes: frozenset[str]) -> None:
     """`own` and `far`. A raw node of a fixed size is no filter: no question goes through it to the overlay's backing.
 
     It takes whole sectors only.
     """
-    suid, own, size = disk.suid, names.own(disk.suid), disk.size - disk.size % SECTOR
+    qemu, suid, own, size = station.qemu, disk.suid, names.own(disk.suid), disk.size - disk.size % SECTOR
     if own not in nodes:
-        view = {"driver": "raw", "node-name": own, "file": names.overlay(suid, disk.level), "size": size}
+        view = {"driver": "raw", "node-name": own, "file": station.overlay(disk), "size": size}
         await blockdev.add(qemu, {**view, "read-only": True})
     if _id(suid, "own") not in present:
         await exports.add(qemu, _id(suid, "own"), own, f"{suid}.own", depth=True)
     if _id(suid, "far") not in present:
-        await exports.add(qemu, _id(suid, "far"), _below(disk, nodes), f"{suid}.far")
+        await exports.add(qemu, _id(suid, "far"), _below(station, disk, nodes), f"{suid}.far")
 
 
-def _below(disk: DiskRecord, nodes: frozenset[str]) -> str:
+def _below(station: Station, disk: DiskRecord, nodes: frozenset[str]) -> str:
     """The node below the top overlay.
 
     None of them where all is local and a kill came before that was written down: then what the overlay itself says of
@@ -84,7 +86,7 @@ def _below(disk: DiskRecord, nodes: frozenset[str]) -> str:
     """
     suid = disk.suid
     lower = (names.overlay(suid, disk.level - 1),) if disk.level else ()
-    known = (*lower, names.remote(suid), names.absent(suid), names.base(suid))
+    known = (*lower, station.remote(disk), names.absent(suid), names.base(suid))
     return next((name for name in known if name in nodes), names.own(suid))
 
 
