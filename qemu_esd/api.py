@@ -22,12 +22,13 @@ from qemu_esd.model.disk import link_of
 from qemu_esd.model.finding import Finding, Level
 from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, Measured, State
 from qemu_esd.model.recovery import Wish
 from qemu_esd.model.request import DEFAULT_PORTS, Request
 from qemu_esd.phases import adopt as adopting
 from qemu_esd.phases import block_graph, discard, look, plan, policy, release, settle
-from qemu_esd.phases.context import Clock, Context, Event, Monitors, Progress, Reporter
+from qemu_esd.phases.context import Clock, Context, Event, Monitors, Reporter
 from qemu_esd.phases.station import Station, observe_station, open_station
 from qemu_esd.recording import remembering, remembering_guest
 

@@ -14,11 +14,12 @@ from qemu_esd.errors import EsdError, HostError, RefusedError, RolledBackError, 
 from qemu_esd.log import logger
 from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import State
 from qemu_esd.model.recovery import Source, Verdict, Wish
 from qemu_esd.model.vm import Kind
 from qemu_esd.phases import arrival, domain_move, handover, notice, prepare, settle, switchover, undo, windows
-from qemu_esd.phases.context import Context, Progress
+from qemu_esd.phases.context import Context
 from qemu_esd.phases.guard import guarded
 from qemu_esd.phases.station import Station, open_station
 

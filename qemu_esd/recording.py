@@ -11,10 +11,11 @@ from qemu_esd import __version__, migration
 from qemu_esd.errors import EsdError
 from qemu_esd.journal import store, trail
 from qemu_esd.log import logger
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import GuestRecord, Measured, State
-from qemu_esd.model.trail import Remark, Sample, Snapshot, Versions
+from qemu_esd.model.trail import Remark, Snapshot, Versions
 from qemu_esd.nbd.cells import cell_bytes, cells
-from qemu_esd.phases.context import Context, Progress, Reporter
+from qemu_esd.phases.context import Context, Reporter
 from qemu_esd.phases.settle import OnBytes
 from qemu_esd.phases.station import Station
 from qemu_esd.view import DiskMap, disk_maps
@@ -30,7 +31,7 @@ class Recorder:
     def __init__(self, id: str) -> None:
         self._id = id
         self._pace = trail.Pace()
-        self._latest: dict[str, Sample] = {}
+        self._latest: dict[str, Progress] = {}
 
     def hearing(self, report: Reporter) -> Reporter:
         def hear(event: State | Measured | Progress) -> None:
@@ -52,12 +53,11 @@ class Recorder:
         return hear
 
     def _sample(self, now: Progress) -> None:
-        sample = Sample(now.what, now.done, now.total, now.dirty_rate, now.downtime_ms)
         if self._pace.wants(now.what, time.monotonic()):
             self._latest.pop(now.what, None)
-            trail.append(self._id, sample)
+            trail.append(self._id, now)
         else:
-            self._latest[now.what] = sample
+            self._latest[now.what] = now
 
     def _last_samples(self) -> None:
         """What comes to its end is known to the end."""

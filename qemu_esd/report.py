@@ -12,8 +12,9 @@ from qemu_esd import view
 from qemu_esd.errors import UsageError
 from qemu_esd.journal import lines, store, trail
 from qemu_esd.model.plan import Plan
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Entered, Entry, Held, Measured, Planned, Released, State
-from qemu_esd.model.trail import Marked, Remark, Sample, Snapshot, Versions
+from qemu_esd.model.trail import Marked, Remark, Snapshot, Versions
 
 # Nothing that came for so long is worth a word.
 STALL_SECONDS = 2.0
@@ -72,7 +73,7 @@ class Report:
     began: float
     figures: dict[str, float]
     phases: tuple[Phase, ...]
-    samples: dict[str, tuple[tuple[float, Sample], ...]]
+    samples: dict[str, tuple[tuple[float, Progress], ...]]
     stalls: tuple[Stall, ...]
     snapshots: tuple[tuple[float, Snapshot], ...]
     said: tuple[Said, ...]
@@ -139,15 +140,15 @@ def _phases(entries: Sequence[tuple[float, Entry]]) -> Iterator[Phase]:
         yield Phase(now, since, None)
 
 
-def _samples(marks: Iterable[tuple[float, object]]) -> dict[str, tuple[tuple[float, Sample], ...]]:
-    found: dict[str, list[tuple[float, Sample]]] = {}
+def _samples(marks: Iterable[tuple[float, object]]) -> dict[str, tuple[tuple[float, Progress], ...]]:
+    found: dict[str, list[tuple[float, Progress]]] = {}
     for seconds, mark in marks:
-        if isinstance(mark, Sample):
+        if isinstance(mark, Progress):
             found.setdefault(mark.what, []).append((seconds, mark))
     return {what: tuple(row) for what, row in found.items()}
 
 
-def rates(row: Sequence[tuple[float, Sample]]) -> tuple[Point, ...]:
+def rates(row: Sequence[tuple[float, Progress]]) -> tuple[Point, ...]:
     """How fast it was between two samples each; a step back (another command began anew) is none."""
     return tuple(
         Point(now, (sample.done - before.done) / (now - then))
@@ -156,7 +157,7 @@ def rates(row: Sequence[tuple[float, Sample]]) -> tuple[Point, ...]:
     )
 
 
-def stalls(what: str, row: Sequence[tuple[float, Sample]]) -> Iterator[Stall]:
+def stalls(what: str, row: Sequence[tuple[float, Progress]]) -> Iterator[Stall]:
     """Times in which nothing came, although something was left. One that no sample ends is none: we had gone."""
     since: float | None = None
     for (then, before), (now, sample) in pairwise(row):

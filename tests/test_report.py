@@ -13,9 +13,10 @@ from qemu_esd import report
 from qemu_esd.cli import report_page
 from qemu_esd.errors import UsageError
 from qemu_esd.journal import lines, store, trail
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Entered, Entry, Held, Measured, State
 from qemu_esd.model.resource import Folder
-from qemu_esd.model.trail import Mark, Marked, Remark, Sample, Snapshot, Versions
+from qemu_esd.model.trail import Mark, Marked, Remark, Snapshot, Versions
 from qemu_esd.report import Phase, Point, Stall
 from tests.support.samples import MIB, plan
 
@@ -34,15 +35,15 @@ ENTRIES: list[tuple[float, Entry]] = [
 ]
 MARKS: list[tuple[float, Mark]] = [
     (0.5, Remark("note", "a note")),
-    (1.0, Sample("RAM", 0, 100 * MIB)),
-    (2.0, Sample("RAM", 40 * MIB, 100 * MIB, 5 * MIB, 300)),
-    (3.0, Sample("RAM", 60 * MIB, 110 * MIB, 6 * MIB, 200)),
+    (1.0, Progress("RAM", 0, 100 * MIB)),
+    (2.0, Progress("RAM", 40 * MIB, 100 * MIB, 5 * MIB, 300)),
+    (3.0, Progress("RAM", 60 * MIB, 110 * MIB, 6 * MIB, 200)),
     (4.2, Snapshot("arrived", "root", 64 * MIB, 0, 8 * MIB, "rrhh" * 100, 128 << 10)),
-    (4.5, Sample("root", 0, 64 * MIB)),
-    (5.5, Sample("root", 32 * MIB, 64 * MIB)),
-    (7.5, Sample("root", 32 * MIB, 64 * MIB)),
-    (9.5, Sample("root", 32 * MIB, 64 * MIB)),
-    (10.5, Sample("root", 64 * MIB, 64 * MIB)),
+    (4.5, Progress("root", 0, 64 * MIB)),
+    (5.5, Progress("root", 32 * MIB, 64 * MIB)),
+    (7.5, Progress("root", 32 * MIB, 64 * MIB)),
+    (9.5, Progress("root", 32 * MIB, 64 * MIB)),
+    (10.5, Progress("root", 64 * MIB, 64 * MIB)),
     (11.0, Remark("warning", "<script>alert(1)</script> & more")),
     (14.5, Snapshot("end", "root", 64 * MIB, 64 * MIB, 0)),
     (14.5, Versions("0.1.0", {"a": "7.2.22", "b": "10.0.2"})),
@@ -77,9 +78,9 @@ def test_rates_and_stalls() -> None:
     samples = told().samples
     assert report.rates(samples["RAM"]) == (Point(2.0, 40.0 * MIB), Point(3.0, 20.0 * MIB))
     assert told().stalls == (Stall("root", 5.5, 4.0),)
-    still = [*MARKS[:6], (5.5, Sample("root", 0, 64 * MIB)), (9.5, Sample("root", 0, 64 * MIB))]
+    still = [*MARKS[:6], (5.5, Progress("root", 0, 64 * MIB)), (9.5, Progress("root", 0, 64 * MIB))]
     assert told(marks=still).stalls == (Stall("root", 4.5, 5.0),)
-    anew = [(1.0, Sample("root", 9, 10)), (2.0, Sample("root", 0, 10)), (3.0, Sample("root", 2, 10))]
+    anew = [(1.0, Progress("root", 9, 10)), (2.0, Progress("root", 0, 10)), (3.0, Progress("root", 2, 10))]
     assert report.rates(anew) == (Point(3.0, 2.0),)
 
 

@@ -18,9 +18,9 @@ from qemu_esd.errors import EsdError, RefusedError, RolledBackError, UnfinishedE
 from qemu_esd.model.finding import Level
 from qemu_esd.model.plan import Plan, Problem
 from qemu_esd.model.policy import Handler
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Measured, State
 from qemu_esd.model.request import Request
-from qemu_esd.phases.context import Progress
 from qemu_esd.phases.plan import Proposal
 from qemu_esd.view import MigrationView
 

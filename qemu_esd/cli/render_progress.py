@@ -19,8 +19,8 @@ from rich.progress import Progress as Bars
 from qemu_esd.cli import render
 from qemu_esd.log import Format, logger
 from qemu_esd.model.plan import Plan
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Measured, State
-from qemu_esd.phases.context import Progress
 from qemu_esd.units import human_bytes, human_seconds
 
 Event = State | Measured | Progress

@@ -15,7 +15,8 @@ from qemu_esd.cli.render_outcome import bytes_or_unknown
 from qemu_esd.cli.render_plan import TRANSPORTS, graph_of
 from qemu_esd.cli.render_status import STATES
 from qemu_esd.model.plan import Transport
-from qemu_esd.model.trail import Sample, Snapshot
+from qemu_esd.model.progress import Progress
+from qemu_esd.model.trail import Snapshot
 from qemu_esd.nbd import cells
 from qemu_esd.report import Report, Stall, rates
 from qemu_esd.units import human_bytes, human_seconds
@@ -146,7 +147,7 @@ def _memory(report: Report) -> Iterator[Element]:
     )
 
 
-def _points(row: Sequence[tuple[float, Sample]]) -> tuple[tuple[float, float], ...]:
+def _points(row: Sequence[tuple[float, Progress]]) -> tuple[tuple[float, float], ...]:
     return tuple((point.seconds, point.rate) for point in rates(row))
 
 

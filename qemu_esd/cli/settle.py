@@ -51,7 +51,7 @@ def settle(
 
 async def _settle(vm: str, background_only: bool, release: bool, display: Display) -> GuestView:
     from qemu_esd import api
-    from qemu_esd.phases.context import Progress
+    from qemu_esd.model.progress import Progress
 
     def hear(event: Event) -> None:
         if isinstance(event, Progress):

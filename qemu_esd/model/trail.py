@@ -4,19 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True)
-class Sample:
-    """How far something is: `done` of `total` bytes, of one disk or of the guest's "RAM".
-
-    Of RAM also how fast the guest writes to it (`dirty_rate`, bytes/s), and for how long it would stand still now.
-    """
-
-    what: str
-    done: int
-    total: int
-    dirty_rate: int | None = None
-    downtime_ms: int | None = None
+from qemu_esd.model.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -52,7 +40,7 @@ class Versions:
     qemu: dict[str, str] = field(default_factory=dict)
 
 
-Mark = Sample | Remark | Snapshot | Versions
+Mark = Progress | Remark | Snapshot | Versions
 
 
 @dataclass(frozen=True)

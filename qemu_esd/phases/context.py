@@ -15,25 +15,11 @@ from qemu_esd.hypervisors.libvirt.monitor import PREFIX, DomainSession
 from qemu_esd.journal.store import Journal
 from qemu_esd.log import logger, rebind
 from qemu_esd.model.plan import Plan
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Entered, Held, Measured, Released, State
 from qemu_esd.model.resource import Resource
 from qemu_esd.phases import places
 from qemu_esd.qmp.session import Session, open_session
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Something that takes long: `done` of `total` bytes, of one disk or of the guest's RAM.
-
-    Of RAM also how fast the guest writes to it (`dirty_rate`, bytes/s), and for how long it would stand still now.
-    """
-
-    what: str
-    done: int
-    total: int
-    dirty_rate: int | None = None
-    downtime_ms: int | None = None
-
 
 Event = State | Measured | Progress
 Reporter = Callable[[Event], None]

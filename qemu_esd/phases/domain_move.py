@@ -18,10 +18,11 @@ from qemu_esd.journal import codec
 from qemu_esd.log import logger, step
 from qemu_esd.model.disk import top_image
 from qemu_esd.model.plan import DiskPlan, Plan, Transport
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import State
 from qemu_esd.model.resource import IncomingDomain, OutgoingDomain
 from qemu_esd.phases import places, stream
-from qemu_esd.phases.context import Context, Progress
+from qemu_esd.phases.context import Context
 from qemu_esd.qmp import jobs, machine, migrate
 
 if TYPE_CHECKING:

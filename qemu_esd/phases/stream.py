@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 from qemu_esd.errors import EsdError, QemuError, QemuGoneError, TimedOutError
 from qemu_esd.hosts import files
+from qemu_esd.model.progress import Progress
 from qemu_esd.phases import places
-from qemu_esd.phases.context import Context, Progress
+from qemu_esd.phases.context import Context
 from qemu_esd.qmp import machine, migrate
 from qemu_esd.qmp.session import Events, Session
 

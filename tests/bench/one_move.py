@@ -19,9 +19,9 @@ from images.console import LoadLine
 from qemu_esd import api
 from qemu_esd.errors import EsdError
 from qemu_esd.model.policy import Handler
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Measured, State
 from qemu_esd.model.request import Request
-from qemu_esd.phases.context import Progress
 from qemu_esd.qmp import jobs
 from qemu_esd.qmp.session import Session
 from tests.bench.outcome import Sample

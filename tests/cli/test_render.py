@@ -12,9 +12,9 @@ from qemu_esd.cli import render, render_map, render_outcome, render_plan, render
 from qemu_esd.errors import EsdError
 from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Measured, State
 from qemu_esd.nbd import Residence, Residency, Where
-from qemu_esd.phases.context import Progress
 from qemu_esd.view import DiskMap, DiskView, GuestView, JobView, MigrationView
 from tests.support.samples import MIB, plan
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from images.pattern import MIB
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Measured, State
-from qemu_esd.phases.context import Progress
 from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet

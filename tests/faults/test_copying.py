@@ -12,7 +12,7 @@ from images.pattern import MIB
 from qemu_esd import api
 from qemu_esd.errors import UnfinishedError
 from qemu_esd.model.policy import Handler
-from qemu_esd.phases.context import Progress
+from qemu_esd.model.progress import Progress
 from tests.faults import report
 from tests.faults.rows import What
 from tests.integration.support.drives import Drive

@@ -12,7 +12,7 @@ import pytest
 from images.pattern import MIB
 from qemu_esd.errors import RolledBackError
 from qemu_esd.model.policy import Handler
-from qemu_esd.phases.context import Progress
+from qemu_esd.model.progress import Progress
 from tests.faults import report
 from tests.faults.report import thorough
 from tests.integration.support.commands import say

@@ -17,9 +17,10 @@ from images.pattern import MIB
 from qemu_esd.errors import RefusedError, RolledBackError
 from qemu_esd.model.host import guest_sockets
 from qemu_esd.model.policy import Handler
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Measured, State
 from qemu_esd.phases import handover
-from qemu_esd.phases.context import Context, Progress
+from qemu_esd.phases.context import Context
 from tests.faults import report
 from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive

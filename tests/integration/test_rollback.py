@@ -11,9 +11,9 @@ from images.pattern import MIB
 from qemu_esd import api
 from qemu_esd.errors import RolledBackError
 from qemu_esd.model.policy import Handler
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Measured, State
 from qemu_esd.model.request import Request
-from qemu_esd.phases.context import Progress
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import Guest

@@ -19,9 +19,9 @@ from qemu_esd import api
 from qemu_esd.errors import HostKeyError
 from qemu_esd.model.plan import Transport
 from qemu_esd.model.policy import Handler
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Measured, State
 from qemu_esd.model.request import Request
-from qemu_esd.phases.context import Progress
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.machine import RUN, STATE, Machine

@@ -10,8 +10,8 @@ import pytest
 from images.pattern import MIB
 from qemu_esd.model.plan import Transport
 from qemu_esd.model.policy import Handler
+from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Measured, State
-from qemu_esd.phases.context import Progress
 from tests.integration.support import content
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from qemu_esd.journal import store, trail
-from qemu_esd.model.trail import Remark, Sample, Snapshot, Versions
+from qemu_esd.model.progress import Progress
+from qemu_esd.model.trail import Remark, Snapshot, Versions
 
 MARKS = (
-    Sample("RAM", 1, 2, 3, 4),
+    Progress("RAM", 1, 2, 3, 4),
     Remark("warning", "text"),
     Snapshot("end", "vda", 1, None, None),
     Versions("1", {"a": "2"}),
