@@ -39,6 +39,8 @@ PACKAGES = (
     # a disk of the tests that fails when it is told to
     "libfuse3-3",
 )
+# what the tests look at pages with
+BROWSER_PACKAGES = ("chromium-headless-shell",)
 # what reads in the benchmarks
 BENCH_PACKAGES = ("fio",)
 KERNEL = "linux-image-cloud-amd64"
@@ -78,6 +80,7 @@ def test(*arguments: str) -> None:
     """Check, then run all tests for real (arguments go to pytest: --qemu=new, -k ...); nothing may be left of them."""
     check()
     images()
+    install_packages(BROWSER_PACKAGES)
     # Here, so that what is in .cache is ours and not root's; where it cannot be had, the tests say what that means.
     call(sys.executable, f"{ROOT}/images/newer_qemu.py")
     say(f"pytest {shlex.join(arguments)}".rstrip())

@@ -17,6 +17,7 @@ from qemu_esd.adhoc import Peer, open_peer
 from qemu_esd.errors import EsdError, RefusedError, UnfinishedError, UsageError
 from qemu_esd.hosts.connect import Hosts, open_hosts
 from qemu_esd.journal import claims, registry, store
+from qemu_esd.model.block_graph import BlockGraph
 from qemu_esd.model.disk import link_of
 from qemu_esd.model.finding import Finding, Level
 from qemu_esd.model.plan import Problem, Transport
@@ -24,22 +25,23 @@ from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, Entered, GuestRecord, Measured, State
 from qemu_esd.model.recovery import Wish
 from qemu_esd.model.request import DEFAULT_PORTS, Request
-from qemu_esd.nbd import Residency
 from qemu_esd.phases import adopt as adopting
-from qemu_esd.phases import discard, look, plan, policy, release, settle
+from qemu_esd.phases import block_graph, discard, look, plan, policy, release, settle
 from qemu_esd.phases.context import Clock, Context, Event, Monitors, Progress, Reporter
 from qemu_esd.phases.station import Station, observe_station, open_station
+from qemu_esd.recording import remembering, remembering_guest
 
 __all__ = [
     "Agree", "Desk", "DiskMap", "EsdError", "Event", "Finding", "Handler", "Level", "Measured", "Peer",
     "PlanRefusedError", "Problem", "Progress", "RefusedError", "Reporter", "Request", "State", "Transport", "Trial",
     "UnfinishedError", "UsageError", "Wish",
-    "adopt", "broken_off", "change_policy", "command_to_go_on", "examine", "follow_policy", "look_around",
-    "look_at_guests", "map_guest", "migrate", "migrate_detached", "open_desk", "open_guest", "open_peer", "propose",
-    "recorded", "recover", "release_guest", "settle_guest", "try_out",
+    "adopt", "broken_off", "change_policy", "command_to_go_on", "examine", "follow_policy", "graph_guest",
+    "look_around", "look_at_guests", "map_guest", "migrate", "migrate_detached", "open_desk", "open_guest", "open_peer",
+    "propose", "recorded", "recover", "release_guest", "settle_guest", "try_out",
 ]  # fmt: skip
 
 Trial = trial.Trial
+DiskMap = view.DiskMap
 T = TypeVar("T")
 # Asked once, when the plan is known and nothing has been touched.
 Agree = Callable[[plan.Proposal], Awaitable[bool]]
@@ -107,16 +109,21 @@ async def migrate(
             raise PlanRefusedError(proposal.problems)
         if agree is not None and not await agree(proposal):
             raise RefusedError("not confirmed, and nothing was touched")
-        with store.begin(proposal.plan) as journal, log.bound(migration=proposal.plan.id, vm=request.vm):
+        id = proposal.plan.id
+        with store.begin(proposal.plan) as journal, remembering(id) as recorder, log.bound(migration=id, vm=request.vm):
+            for remark in proposal.remarks:
+                recorder.remark("note", remark)
             async with hooks.telling(hooks.subject_of(proposal.plan), report) as telling:
-                ctx = Context(proposal.plan, desk.hosts, desk.monitors, journal, telling, clock)
+                heard = recorder.hearing(telling)
+                ctx = Context(proposal.plan, desk.hosts, desk.monitors, journal, heard, clock)
                 ctx.measure("planned", "start")
                 station = await _whole(migration.migrate(ctx), journal)
+                recorder.versions(proposal.plan.source.host, proposal.plan.guest.version, station)
                 with _going_on(request.vm, request.target, (disk.handler for disk in proposal.plan.disks)):
                     if until_settled:
-                        station = await migration.finish(ctx, station)
+                        station = await recorder.finish(ctx, station)
                     ctx.measure("total", "start")
-                    return await view.of_migration(station, journal.story)
+                    return view.of_migration(journal.story, await recorder.at_the_end(station))
 
 
 async def _whole(work: Coroutine[Any, Any, T], journal: store.Journal) -> T:
@@ -181,12 +188,15 @@ async def settle_guest(vm: str, host: str | None, on_bytes: settle.OnBytes) -> v
         if not station.record.upstream:
             return await view.of_station(station)
         async with _told_of(station, lambda _: None) as tell:
-            with _journal(station.record) as note, _going_on(vm, station.host.name, ()):
-                note(State.SETTLING)
-                station = await settle.settle(station, on_bytes)
-                note(State.SETTLED)
-                tell(State.SETTLED)
-                return await view.of_station(station)
+            with _journal(station.record) as note, remembering_guest(station.record) as recorder:
+                with _going_on(vm, station.host.name, ()):
+                    note(State.SETTLING)
+                    station = await settle.settle(station, recorder.hearing_bytes(on_bytes) if recorder else on_bytes)
+                    note(State.SETTLED)
+                    tell(State.SETTLED)
+                    if recorder is not None:
+                        await recorder.at_the_end(station)
+                    return await view.of_station(station)
 
 
 async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False) -> view.GuestView:
@@ -199,10 +209,12 @@ async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False
         if not record.upstream or record.migration is None:
             return await view.of_station(station)
         async with _told_of(station, report) as telling:
-            with store.reopen(record.migration) as journal:
+            with store.reopen(record.migration) as journal, remembering(record.migration) as recorder:
                 with _going_on(vm, station.host.name, (disk.handler for disk in station.linked())):
-                    ctx = Context(journal.story.plan, station.hosts, station.monitors, journal, telling)
-                    station = await migration.finish(ctx, station)
+                    heard = recorder.hearing(telling)
+                    ctx = Context(journal.story.plan, station.hosts, station.monitors, journal, heard)
+                    station = await recorder.finish(ctx, station)
+                    await recorder.at_the_end(station)
                     if release_then and not station.record.upstream:
                         station = await release.release(station)
                         ctx.enter(State.RELEASED)
@@ -261,14 +273,17 @@ async def recover(
     if wish is Wish.DISCARD and source in lost:
         raise UsageError(f"{source} is where {vm} would start", hint=f"name the one that is lost: {target}")
     async with mover_process.taken_over(vm), open_desk() as desk:
-        with store.reopen(story.plan.id) as journal, log.bound(migration=story.plan.id, vm=vm):
+        id = story.plan.id
+        with store.reopen(id) as journal, remembering(id) as recorder, log.bound(migration=id, vm=vm):
             async with hooks.telling(hooks.subject_of(story.plan), report) as telling:
-                ctx = Context(story.plan, desk.hosts, desk.monitors, journal, telling, Clock(started=False))
+                heard = recorder.hearing(telling)
+                ctx = Context(story.plan, desk.hosts, desk.monitors, journal, heard, Clock(started=False))
                 station = await recovery.recover(ctx, wish, lost, agree)
                 if station is None:
                     return view.of_story(journal.story)
                 with _going_on(vm, target, (disk.handler for disk in story.plan.disks)):
-                    return await view.of_migration(await migration.finish(ctx, station), journal.story)
+                    station = await recorder.finish(ctx, station)
+                    return view.of_migration(journal.story, await recorder.at_the_end(station))
 
 
 @contextmanager
@@ -338,27 +353,19 @@ async def _searched(vm: str) -> registry.Known:
     return registry.Known(vm, found)
 
 
-@dataclass(frozen=True)
-class DiskMap:
-    """Where the bytes of a disk are; `residency` None: all in one place, or not to be asked (`view` tells)."""
-
-    view: view.DiskView
-    residency: Residency | None
-
-
-async def map_guest(vm: str, disk: str | None = None) -> tuple[str, tuple[DiskMap, ...]]:
+async def map_guest(vm: str, disk: str | None = None) -> tuple[str, tuple[view.DiskMap, ...]]:
     """The host of a guest, and where the bytes of its disks are. Raises UsageError for an unknown disk."""
     async with open_desk() as desk:
         host = await look.find_host(desk.hosts, vm)
         station = await observe_station(desk.hosts, desk.monitors, host, vm)
-        disks = await view.disk_views(station)
-        chosen = [each for each in disks if disk in (None, each.disk, each.suid)]
-        if not chosen:
-            known = ", ".join(each.disk for each in disks)
+        named = [each for each in station.guest.disks if disk in (None, each.id, each.suid)]
+        if not named:
+            known = ", ".join(each.id for each in station.guest.disks)
             raise UsageError(f"{vm} has no disk {disk!r}", hint=f"its disks are {known or 'none'}")
-        return host, tuple([DiskMap(each, await _residency(station, each)) for each in chosen])
+        return host, await view.disk_maps(station, named)
 
 
-async def _residency(station: Station, disk: view.DiskView) -> Residency | None:
-    linked = {row.suid for row in station.linked() if len(row.chain) > 1}
-    return await view.residency(station, disk.suid) if disk.suid in linked else None
+async def graph_guest(vm: str) -> BlockGraph:
+    """The block graph of a guest on all hosts that have to do with it, as it is now."""
+    async with open_desk() as desk:
+        return await block_graph.look(desk.hosts, desk.monitors, await look.find_host(desk.hosts, vm), vm)

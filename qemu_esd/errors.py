@@ -63,11 +63,15 @@ class QemuError(EsdError):
 
 
 class LibvirtError(EsdError):
-    """libvirt answered a call with an error, or with what cannot be understood. `reason` are its words."""
+    """libvirt answered a call with an error, or with what cannot be understood. `reason` are its words, `code` is its
+    number for the kind of error (VIR_ERR_...), where it was an answer."""
 
-    def __init__(self, what: str, reason: str, *, host: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, what: str, reason: str, *, code: int | None = None, host: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(f"libvirt, asked for {what}: {reason}", host=host, hint=hint)
         self.reason = reason
+        self.code = code
 
 
 class QemuGoneError(EsdError):

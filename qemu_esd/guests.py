@@ -24,7 +24,7 @@ from qemu_esd.journal import registry, store
 from qemu_esd.model.host import HostPaths, guest_sockets
 from qemu_esd.model.record import GuestRecord, State
 from qemu_esd.model.suid import suid_of
-from qemu_esd.model.vm import QemuProcess
+from qemu_esd.model.vm import Kind, QemuProcess
 from qemu_esd.phases import places, restart
 from qemu_esd.qmp import machine
 from qemu_esd.qmp.session import open_session
@@ -211,6 +211,8 @@ async def start(hosts: Hosts, name: str, host_name: str) -> None:
     record = await records.guest(host, paths, name)
     if record is None:
         raise RefusedError(f"there is no guest {name}", host=host_name, hint="see: qemu-esd status")
+    if record.kind is Kind.DOMAIN:
+        raise RefusedError(f"{name} is a domain of libvirt", host=host_name, hint=f"virsh start {name}")
     await restart.start_again(host, paths, record)
     async with open_session(host, guest_sockets(paths, name).control, name) as qemu:
         await machine.cont(qemu)

@@ -56,6 +56,8 @@ class Logger:
         self.level = logging.WARNING
         self.format = Format.TEXT
         self._lines: Any = None
+        # Who else hears warnings, as text.
+        self.heard: Callable[[str], None] | None = None
 
     def use(self, level: int, format: Format) -> None:
         """Say lines from `level` on, in this format."""
@@ -68,6 +70,8 @@ class Logger:
         self._say(logging.INFO, event, facts)
 
     def warning(self, event: str, **facts: object) -> None:
+        if self.heard is not None:
+            self.heard(", ".join([event, *(f"{word}: {fact}" for word, fact in facts.items())]))
         self._say(logging.WARNING, event, facts)
 
     def error(self, event: str, **facts: object) -> None:

@@ -16,7 +16,8 @@ from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import State
 from qemu_esd.model.recovery import Source, Verdict, Wish
-from qemu_esd.phases import arrival, handover, notice, prepare, settle, switchover, undo, windows
+from qemu_esd.model.vm import Kind
+from qemu_esd.phases import arrival, domain_move, handover, notice, prepare, settle, switchover, undo, windows
 from qemu_esd.phases.context import Context, Progress
 from qemu_esd.phases.guard import guarded
 from qemu_esd.phases.station import Station, open_station
@@ -42,11 +43,24 @@ async def _until_commit(ctx: Context, stack: AsyncExitStack) -> None:
     ctx.enter(State.PREPARING)
     await prepare.prepare(ctx)
     ctx.measure("prepared", "start")
+    await _LEAD[ctx.plan.guest.kind](ctx, stack)
+    await switchover.check_loaded(ctx)
+    await take_over(ctx)
+
+
+async def _lead_qemu(ctx: Context, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(guarded(ctx))
     await switchover.move_memory(ctx)
     await switchover.commit(ctx)
-    await switchover.check_loaded(ctx)
-    await take_over(ctx)
+
+
+async def _lead_libvirt(ctx: Context, stack: AsyncExitStack) -> None:
+    await domain_move.move(ctx)
+
+
+# Who moves the memory of a guest, and who lets it run.
+_LEAD = {Kind.BARE: _lead_qemu, Kind.DOMAIN: _lead_libvirt}
+_START = {Kind.BARE: switchover.start_target, Kind.DOMAIN: domain_move.start_target}
 
 
 async def take_over(ctx: Context) -> None:
@@ -58,7 +72,8 @@ async def take_over(ctx: Context) -> None:
 async def forward(ctx: Context) -> Station:
     """From the commit on. Every step asks whether it is done already, so that a crash can go on from here too."""
     try:
-        await switchover.start_target(ctx)
+        await _START[ctx.plan.guest.kind](ctx)
+        _note_times(ctx)
         ctx.enter(State.RUNNING)
         await arrival.write_down(ctx)
         await handover.end_source(ctx)
@@ -68,6 +83,13 @@ async def forward(ctx: Context) -> Station:
         return await _arrived(ctx)
     except EsdError as error:
         raise _unfinished(ctx, error) from error
+
+
+def _note_times(ctx: Context) -> None:
+    """Now, because while the guest stood still it would have waited for our disk."""
+    ctx.measure("precopy", "start", "stopped")
+    ctx.measure("downtime", "stopped", "resumed")
+    ctx.measure("resumed-after", "start", "resumed")
 
 
 async def _after_failure(ctx: Context, error: BaseException) -> None:
@@ -115,7 +137,7 @@ async def _arrived(ctx: Context) -> Station:
     """The guest where it is now, with windows to see what is local."""
     station = await open_station(ctx.hosts, ctx.monitors, ctx.plan.target.host, ctx.plan.vm)
     if disks := [disk for disk in station.linked() if images(disk.chain)]:
-        await windows.open_all(station.qemu, station.sockets.nbd, disks)
+        await windows.open_all(station, disks)
     return station
 
 

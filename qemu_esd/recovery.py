@@ -6,9 +6,17 @@ from collections.abc import Collection
 
 from qemu_esd.migration import forward, take_over
 from qemu_esd.model.recovery import Verdict, Wish
-from qemu_esd.phases import arrival, discard, restart, undo
+from qemu_esd.model.vm import Kind
+from qemu_esd.phases import arrival, discard, domain_move, restart, undo
 from qemu_esd.phases.context import Context
 from qemu_esd.phases.station import Station
+
+
+async def _restart_qemu(ctx: Context) -> None:
+    await restart.start_again(await ctx.target(), ctx.plan.target.paths, await arrival.record_on_target(ctx))
+
+
+_RESTART = {Kind.BARE: _restart_qemu, Kind.DOMAIN: domain_move.start_again}
 
 
 async def recover(
@@ -28,7 +36,7 @@ async def recover(
             await discard.discard(ctx, seen, lost, agree)
             return None
         case Verdict.RESTART:
-            await restart.start_again(await ctx.target(), ctx.plan.target.paths, await arrival.record_on_target(ctx))
+            await _RESTART[ctx.plan.guest.kind](ctx)
         case _ if not ctx.journal.story.state.committed:
             await take_over(ctx)
     return await forward(ctx)

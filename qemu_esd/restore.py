@@ -14,7 +14,10 @@ from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import records
 from qemu_esd.model.host import HostPaths
-from qemu_esd.phases import identity, places
+from qemu_esd.phases import identity, places, rights
+
+# Those that have a monitor, by which it is seen that they are ready.
+MONITORS = {"path": places.handler_socket, "relay": places.relay_monitor}
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,10 @@ async def _restore(host: Host, paths: HostPaths, name: str) -> Restored:
             return Restored(name, "ran already")
         unit = service.Service(name, folder, argv, restart=True)
         await files.make_folders(host, paths.link_run(migration))
-        if kind == "path":
-            await service.start_ready(host, unit, f"{paths.link_run(migration)}/control.sock")
+        if kind == "relay":
+            await rights.give_again(host, paths, migration)
+        if kind in MONITORS:
+            await service.start_ready(host, unit, MONITORS[kind](paths, migration))
         else:
             await service.start(host, unit)
     except EsdError as error:

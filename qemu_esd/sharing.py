@@ -15,7 +15,7 @@ from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.hosts import files, qemu_img
 from qemu_esd.hosts.base import Host
 from qemu_esd.hypervisors.libvirt import sharing
-from qemu_esd.hypervisors.libvirt.connection import SOCKET, Connection, open_libvirt
+from qemu_esd.hypervisors.libvirt.connection import SOCKETS, Connection, open_libvirt
 from qemu_esd.hypervisors.libvirt.domain import Domain, DomainDisk
 from qemu_esd.model import device
 from qemu_esd.model.device import DeviceRecord
@@ -223,7 +223,7 @@ def _check_here(record: DeviceRecord, target: Target) -> None:
 async def attach(crew: Crew, suid: str, host: str, name: str) -> str | None:
     """A device becomes one more disk of a domain. Returns what libvirt calls it; None where there is no such domain."""
     record, there = await devices.find(crew, suid, host), await crew.hosts.get(host)
-    if not await files.existing(there, SOCKET):
+    if not await files.existing(there, *SOCKETS):
         return None
     async with open_libvirt(there) as connection:
         domain = await connection.domain(name)

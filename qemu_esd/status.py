@@ -25,6 +25,7 @@ from qemu_esd.phases import notice
 from qemu_esd.phases.context import Monitors
 from qemu_esd.phases.station import observe
 from qemu_esd.view import GuestView
+from qemu_esd.view_parts import journal_of
 
 # A host that has not told everything by then counts as one that cannot be reached.
 LOOK_SECONDS = 40.0
@@ -168,6 +169,9 @@ def _with_journal(seen: GuestView, shelf: store.Shelf) -> GuestView:
     story = shelf.newest.get(seen.vm)
     if isinstance(story, DamagedJournalError):
         return replace(seen, problem=seen.problem or _told(story))
+    if story is not None:
+        # Also of one that has not come to its end, or whose host is silent.
+        seen = replace(seen, journal=journal_of(story))
     if story is not None and store.at_work(story.plan.id):
         return replace(seen, state=story.state)
     # What is given up must not be started, whatever else may be said of it.

@@ -50,3 +50,20 @@ def human_seconds(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def short_bytes(count: float) -> str:
+    """The same in at most five characters, for tables: "512", "64K", "1.5G"."""
+    for unit in ("", "K", "M", "G", "T"):
+        if round(count) < 1024:
+            return f"{count:.1f}{unit}" if unit and count < 9.95 and round(count, 1) % 1 else f"{count:.0f}{unit}"
+        count /= 1024
+    return f"{count:.0f}P"
+
+
+def short_seconds(seconds: float) -> str:
+    """A duration in at most four characters, for tables: "12s", "4m", "2h", "3d"."""
+    for unit, most in (("s", 60), ("m", 3600), ("h", 86400 * 2)):
+        if round(seconds) < most:
+            return f"{seconds / {'s': 1, 'm': 60, 'h': 3600}[unit]:.0f}{unit}"
+    return f"{seconds / 86400:.0f}d"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from qemu_esd.errors import EsdError
 from qemu_esd.graph import names
 from qemu_esd.hosts import service
 from qemu_esd.hosts.base import run
 from qemu_esd.journal import store
-from qemu_esd.model.disk import Endpoint, UnixPath, link_of
+from qemu_esd.model.disk import Disk, Endpoint, UnixPath, link_of
 from qemu_esd.model.pace import Bandwidth
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord, Measured, State
@@ -20,6 +20,7 @@ from qemu_esd.nbd import Residency
 from qemu_esd.phases import links, windows
 from qemu_esd.phases.station import Station
 from qemu_esd.qmp import blockdev, jobs, machine, virtio
+from qemu_esd.view_parts import HostView, JournalView, MemoryView, hosts_of, journal_of, memory_of
 
 # A map of scattered data is a question to the source per piece.
 RESIDENCY_SECONDS = 20.0
@@ -80,6 +81,8 @@ class GuestView:
     while data is being moved; `bandwidth` is what it may take: bytes/s, "auto", or None. `upstream` are the hosts it
     still reads from, `left_behind` those that keep their member aside; `problem` is what is wrong.
     `io_errors` are the disks that have stopped it, each with QEMU's word for why: "nospace", or "failed".
+    `hosts` are those that have to do with it, `journal` what this controller has of its last migration, and `memory`
+    is set while its memory moves.
     """
 
     id: str | None
@@ -105,6 +108,9 @@ class GuestView:
     io_errors: Mapping[str, str] = field(default_factory=dict)
     waiting_requests: int | None = None
     bandwidth: Bandwidth = None
+    hosts: tuple[HostView, ...] = ()
+    journal: JournalView | None = None
+    memory: MemoryView | None = None
 
 
 async def of_station(station: Station) -> GuestView:
@@ -136,6 +142,9 @@ async def of_station(station: Station) -> GuestView:
         io_errors=await _io_errors(station),
         waiting_requests=await virtio.requests_in_flight(station.qemu) if link == "down" else None,
         bandwidth=record.bandwidth,
+        hosts=hosts_of(record, station.host.name),
+        journal=journal_of(story) if story else None,
+        memory=await memory_of(station.qemu),
     )
 
 
@@ -230,29 +239,44 @@ async def _job(station: Station) -> JobView | None:
     return JobView(suids[now.id], now.done, now.total, int((now.done - before.done) / RATE_SECONDS), limit)
 
 
+@dataclass(frozen=True)
+class DiskMap:
+    """Where the bytes of a disk are; `residency` None: all in one place, or not to be asked (`view` tells)."""
+
+    view: DiskView
+    residency: Residency | None
+
+
 async def disk_views(station: Station) -> tuple[DiskView, ...]:
+    return tuple(each.view for each in await disk_maps(station, station.guest.disks))
+
+
+async def disk_maps(station: Station, disks: Iterable[Disk]) -> tuple[DiskMap, ...]:
+    """These disks of a guest, each with the map that its figures are from."""
     known = {disk.suid: disk for disk in station.record.disks}
-    views = [_disk(station, disk.suid, disk.id, disk.size, known.get(disk.suid)) for disk in station.guest.disks]
-    return tuple(await asyncio.gather(*views))
+    maps = [_disk(station, disk.suid, disk.id, disk.size, known.get(disk.suid)) for disk in disks]
+    return tuple(await asyncio.gather(*maps))
 
 
-async def _disk(station: Station, suid: str, id: str, size: int, record: DiskRecord | None) -> DiskView:
+async def _disk(station: Station, suid: str, id: str, size: int, record: DiskRecord | None) -> DiskMap:
     """A disk that was never moved, or is settled, is all local; only `miss` leaves data behind for good."""
     if record is None or record.handler is None:
-        return DiskView(id, suid, "local", "local", size, size, 0, needs_source=False)
+        return DiskMap(DiskView(id, suid, "local", "local", size, size, 0, needs_source=False), None)
     handler, link = record.handler, link_of(record.chain)
-    needs = handler.needs_source and link is not None
+    view = DiskView(id, suid, handler, "local", size, size, 0, handler.needs_source and link is not None)
     if link is not None and len(record.chain) == 1:
-        return DiskView(id, suid, handler, "local", size, 0, size, needs)
+        return DiskMap(replace(view, local_bytes=0, remote_bytes=size), None)
     if link is None and handler is not Handler.MISS:
-        return DiskView(id, suid, handler, "local", size, size, 0, needs)
-    now = await residency(station, suid)
+        return DiskMap(view, None)
+    # By these one knows what is below the overlay: another policy, or one more overlay, is another thing.
+    now = await residency(station, suid, (suid, link and link.export, handler.needs_source, record.level))
     local, remote = (now.local_bytes, now.remote_bytes) if now else (None, None)
-    return DiskView(id, suid, handler, "local", size, local, remote, needs)
+    return DiskMap(replace(view, local_bytes=local, remote_bytes=remote), now)
 
 
-async def residency(station: Station, suid: str) -> Residency | None:
+async def residency(station: Station, suid: str, below: object) -> Residency | None:
     """Where each byte of a device is now, or None while it cannot be asked: its window is closed, or a link is dead.
+    `below` names what is below its overlay.
 
     A map is a question to the source too, so nobody waits for one when the watch of a link knows better.
     """
@@ -261,7 +285,7 @@ async def residency(station: Station, suid: str) -> Residency | None:
         async with asyncio.timeout(RESIDENCY_SECONDS):
             if await _silence(station) is not None:
                 return None
-            asked = windows.residency(station.host, station.sockets.nbd, suid)
+            asked = windows.glance(station.host, station.windows, suid, below)
             tasks += map(asyncio.ensure_future, (asked, _until_silence(station)))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
@@ -281,9 +305,9 @@ async def _until_silence(station: Station) -> None:
         await asyncio.sleep(SILENCE_SECONDS)
 
 
-async def of_migration(station: Station, story: store.Story) -> MigrationView:
+def of_migration(story: store.Story, disks: Iterable[DiskMap]) -> MigrationView:
     """A migration whose guest runs on the target."""
-    return _outcome(story, await disk_views(station))
+    return _outcome(story, tuple(each.view for each in disks))
 
 
 def of_story(story: store.Story) -> MigrationView:

@@ -14,6 +14,7 @@ from qemu_esd import __version__, log, trace
 from qemu_esd.cli import (
     device,
     doctor,
+    graph,
     guest,
     host,
     lab,
@@ -24,6 +25,7 @@ from qemu_esd.cli import (
     recover,
     release,
     render,
+    report,
     residency,
     running,
     settle,
@@ -36,6 +38,8 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 for command in (
     migrate.migrate,
     status.status,
+    graph.graph,
+    report.report,
     policy.policy,
     settle.settle,
     release.release,

@@ -9,7 +9,6 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import wraps
 from pathlib import Path
 from typing import Annotated
 
@@ -20,22 +19,16 @@ from qemu_esd.log import logger
 from qemu_esd.model.policy import Handler
 
 
-def _offered(words: Callable[[typer.Context], Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
-    """Those of `words` that go on from what is typed."""
+def _offered(words: Callable[[typer.Context], Iterable[str]]) -> Callable[[typer.Context], list[str]]:
+    """What typer is to choose from: it keeps those words that go on from what is typed."""
 
-    @wraps(words)
-    def offer(ctx: typer.Context, incomplete: str) -> list[str]:
+    def offer(ctx: typer.Context) -> list[str]:
         logger.level = logging.CRITICAL
         found = list[str]()
         with suppress(EsdError, OSError, ValueError):
-            for word in words(ctx):
-                if word.startswith(incomplete):
-                    found.append(word)
+            found.extend(words(ctx))
         return list(dict.fromkeys(found))
 
-    # Typer asks for the signature of what it calls, which is not the one of `words`.
-    del offer.__wrapped__
-    offer.__annotations__ = {"ctx": typer.Context, "incomplete": str, "return": list[str]}
     return offer
 
 
@@ -133,6 +126,15 @@ def migrations(_: typer.Context) -> Iterator[str]:
     for story in store.unfinished():
         yield story.plan.id
         yield story.plan.vm
+
+
+@_offered
+def stories(_: typer.Context) -> Iterator[str]:
+    """All migrations that have a journal here, and all guests."""
+    from qemu_esd.journal import store
+
+    yield from store.all_ids()
+    yield from _vms()
 
 
 Vm = Annotated[str, typer.Argument(autocompletion=vms)]

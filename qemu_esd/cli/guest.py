@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from qemu_esd.cli import complete, render
-from qemu_esd.cli.running import run
+from qemu_esd.cli.running import run, stopped
 from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.units import parse_size
 
@@ -88,7 +89,8 @@ def start(
     where = host or spec.host or "local"
     if device:
         spec = replace(spec, extra=(*spec.extra, *_device_words(device, where)))
-    _with_hosts(lambda hosts: guests.run(hosts, spec, where))
+    with stopped(f"nothing of {spec.name} is left on {where}", "give the same command again"):
+        _with_hosts(lambda hosts: guests.run(hosts, spec, where), f"starting {spec.name}")
     render.show(f"{spec.name} runs on {where}")
 
 
@@ -123,7 +125,7 @@ def show_all(
     """Every QEMU on the hosts known here, ours or not."""
     from qemu_esd import guests
 
-    seen, failures = run(guests.list_everywhere(host or guests.known_hosts()))
+    seen, failures = run(guests.list_everywhere(host or guests.known_hosts()), "asking the hosts")
     table = render.plain_table("name", "host", "pid", "kept by", right=("pid",))
     for row in seen:
         table.add_row(render.printable(row.name), row.host, str(row.pid), row.keeper)
@@ -148,7 +150,9 @@ def start_again(name: complete.Vm) -> None:
             await guests.start(hosts, name, host)
         return host
 
-    render.show(f"{render.printable(name)} runs on {_with_hosts(work)}")
+    with stopped(f"{name} may be starting", f"qemu-esd status {shlex.quote(name)}"):
+        host = _with_hosts(work, f"starting {name}")
+    render.show(f"{render.printable(name)} runs on {host}")
 
 
 @app.command()
@@ -167,7 +171,9 @@ def stop(
             await end(hosts, name, host)
         return host
 
-    render.show(f"{render.printable(name)} has ended on {_with_hosts(work)}")
+    with stopped(f"{name} was asked to end, and may still do so", f"qemu-esd status {shlex.quote(name)}"):
+        host = _with_hosts(work, f"waiting for {name} to end")
+    render.show(f"{render.printable(name)} has ended on {host}")
 
 
 @app.command("cont")
@@ -242,12 +248,12 @@ async def _host_of(hosts: Hosts, name: str) -> str:
     return await look.find_host(hosts, name)
 
 
-def _with_hosts(work: Callable[[Hosts], Awaitable[T]]) -> T:
-    """Do something with hosts that are open meanwhile."""
+def _with_hosts(work: Callable[[Hosts], Awaitable[T]], waiting: str | None = None) -> T:
+    """Do something with hosts that are open meanwhile; `waiting` as for `run`."""
     from qemu_esd.hosts.connect import open_hosts
 
     async def whole() -> T:
         async with open_hosts() as hosts:
             return await work(hosts)
 
-    return run(whole())
+    return run(whole(), waiting)

@@ -29,7 +29,7 @@ def try_out(request: Request, as_json: bool) -> None:
     """`--dry-run`: the plan, every problem found, and a forecast. Touches nothing."""
     trial: api.Trial | None = None
     try:
-        trial = run(api.try_out(request))
+        trial = run(api.try_out(request), "looking at both hosts")
         problems = trial.problems
     except RefusedError as error:
         problems = (Problem(error.host or request.target, error.what, error.hint or ""),)
@@ -76,6 +76,7 @@ class Order:
 def move(order: Order) -> None:
     """Move the guest, and tell the outcome."""
     listener = Listener(order)
+    listener.begin()
     try:
         moved = run(_move(order, listener))
     except api.PlanRefusedError as error:
@@ -126,6 +127,11 @@ class Listener:
         self.state: State | None = None
         self.figures: dict[str, float] = {}
         self._order = order
+
+    def begin(self) -> None:
+        """Until there is a plan somebody at the terminal waits for both hosts."""
+        if sys.stderr.isatty():
+            self.display.say(f"looking at {self._order.request.vm}, and at {self._order.request.target}")
 
     def __call__(self, event: State | Measured | Progress) -> None:
         match event:

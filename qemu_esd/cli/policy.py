@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import Annotated
 
 import typer
 
 from qemu_esd.cli import complete, render
-from qemu_esd.cli.running import run
+from qemu_esd.cli.running import run, stopped
 from qemu_esd.errors import UsageError
 from qemu_esd.model.policy import parse_handler
 
@@ -31,7 +32,8 @@ def policy(
     from qemu_esd import api
     from qemu_esd.cli.render_status import guest_picture
 
-    seen = run(api.change_policy(vm, disk, handler))
+    with stopped(f"{vm} runs on, and some of its disks may have the new policy", f"qemu-esd status {shlex.quote(vm)}"):
+        seen = run(api.change_policy(vm, disk, handler), "changing the policy")
     if as_json:
         render.show_json(dataclasses.asdict(seen))
     else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import Annotated
 
 import typer
 
 from qemu_esd.cli import complete, render
-from qemu_esd.cli.running import run
+from qemu_esd.cli.running import run, stopped
 
 
 def release(
@@ -19,7 +20,8 @@ def release(
     from qemu_esd import api
     from qemu_esd.cli.render_status import guest_picture
 
-    seen = run(api.release_guest(vm))
+    with stopped(f"some of what {vm} has left may be deleted already", f"qemu-esd release {shlex.quote(vm)}"):
+        seen = run(api.release_guest(vm), "deleting what was left")
     if as_json:
         render.show_json(dataclasses.asdict(seen))
     else:

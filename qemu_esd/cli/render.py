@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qemu_esd.errors import EsdError
+from qemu_esd.errors import EsdError, UsageError
 from qemu_esd.log import Format, logger
 
 
@@ -44,6 +44,22 @@ def show_bytes(data: bytes) -> None:
     """On stdout, as they are."""
     with reader_may_leave(sys.stdout):
         sys.stdout.buffer.write(data)
+
+
+def check_file(file: Path, option: str) -> None:
+    """Raises UsageError for a file that could not be written: to be told before anybody is asked anything."""
+    folder = file.absolute().parent
+    if file.is_dir() or not os.access(file if file.exists() else folder, os.W_OK):
+        raise UsageError(f"{file} cannot be written", hint=f"{option} FILE names a file to be made")
+
+
+def write_file(file: Path, text: str) -> None:
+    """A picture or a page, and where it is, on stderr."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EsdError(f"{file} could not be written: {error.strerror}") from error
+    note(f"written to {printable(str(file))}")
 
 
 def note(thing: RenderableType) -> None:

@@ -8,15 +8,14 @@ from enum import StrEnum
 
 from rich.text import Text
 
-from qemu_esd.api import DiskMap
 from qemu_esd.cli.render import printable
 from qemu_esd.cli.render_outcome import bytes_or_unknown
-from qemu_esd.nbd import Residency, Where
+from qemu_esd.nbd import Residency
+from qemu_esd.nbd.cells import HOLE, LOCAL, MIXED, REMOTE, cell_bytes, cells
 from qemu_esd.units import human_bytes
+from qemu_esd.view import DiskMap
 
 ROWS = 8
-# No cell is smaller than what QEMU moves at once, and none has a ragged size.
-SMALLEST_CELL = 64 << 10
 _LABEL = len("1000.0 MiB ")
 
 
@@ -29,6 +28,7 @@ class Cell(StrEnum):
     HOLE = "hole"
 
 
+_CELLS = {LOCAL: Cell.LOCAL, MIXED: Cell.MIXED, REMOTE: Cell.REMOTE, HOLE: Cell.HOLE}
 BLOCKS = {Cell.LOCAL: "█", Cell.MIXED: "▒", Cell.REMOTE: "░", Cell.HOLE: "·"}
 ASCII = {Cell.LOCAL: "#", Cell.MIXED: "+", Cell.REMOTE: "-", Cell.HOLE: "."}
 _COLOURS = {Cell.LOCAL: "green", Cell.MIXED: "yellow", Cell.REMOTE: "bright_blue", Cell.HOLE: "bright_black"}
@@ -50,40 +50,41 @@ class Grid:
 
 def grid(residency: Residency, size: int, columns: int) -> Grid:
     """The map of a disk of `size` bytes in at most ROWS rows of `columns` cells."""
-    cell = SMALLEST_CELL
-    while cell * columns * ROWS < size:
-        cell *= 2
-    count = max(1, -(-size // cell))
-    local, remote = [False] * count, [False] * count
-    for part in residency.ranges:
-        if part.state is Where.HOLE:
-            continue
-        marked = local if part.state is Where.LOCAL else remote
-        for index in range(part.offset // cell, -(-(part.offset + part.length) // cell)):
-            marked[index] = True
-    return Grid(tuple(map(_cell, local, remote)), cell, columns)
+    cell = cell_bytes(size, columns * ROWS)
+    return Grid(tuple(_CELLS[letter] for letter in cells(residency, size, cell)), cell, columns)
 
 
-def _cell(local: bool, remote: bool) -> Cell:
-    if local and remote:
-        return Cell.MIXED
-    if local:
-        return Cell.LOCAL
-    return Cell.REMOTE if remote else Cell.HOLE
+def headline(disk: DiskMap, host: str) -> str:
+    """What is said of a disk behind its name."""
+    return f" on {host}: {disk.view.handler}, {human_bytes(disk.view.virtual_bytes)}"
+
+
+def without_map(disk: DiskMap) -> str:
+    """What is said of a disk that is all in one place, or whose map is not to be had."""
+    here, there = bytes_or_unknown(disk.view.local_bytes), bytes_or_unknown(disk.view.remote_bytes)
+    return f"{here} here, {there} on the source"
+
+
+def amounts(residency: Residency) -> dict[Cell, str]:
+    """How much there is of each kind; of cells that hold both nothing is said."""
+    return {
+        Cell.LOCAL: f" {human_bytes(residency.local_bytes)}",
+        Cell.MIXED: "",
+        Cell.REMOTE: f" {human_bytes(residency.remote_bytes)}",
+        Cell.HOLE: f" {human_bytes(residency.hole_bytes)}",
+    }
 
 
 def picture(disk: DiskMap, host: str, width: int, symbols: Mapping[Cell, str]) -> Text:
     """A disk with its scale and legend, `width` characters wide."""
     view = disk.view
-    here, there = bytes_or_unknown(view.local_bytes), bytes_or_unknown(view.remote_bytes)
-    size = human_bytes(view.virtual_bytes)
-    text = Text.assemble((printable(view.disk), "bold"), f" on {host}: {view.handler}, {size}\n")
+    text = Text.assemble((printable(view.disk), "bold"), f"{headline(disk, host)}\n")
     if disk.residency is None:
-        return text.append(f"  {here} here, {there} on the source\n")
+        return text.append(f"  {without_map(disk)}\n")
     drawn = grid(disk.residency, view.virtual_bytes, max(8, width - _LABEL - 1))
-    for offset, cells in drawn.rows():
+    for offset, row in drawn.rows():
         text.append(f"{human_bytes(offset):>{_LABEL - 1}} ")
-        for cell in cells:
+        for cell in row:
             text.append(symbols[cell], _COLOURS[cell])
         text.append("\n")
     text.append_text(_legend(disk.residency, drawn, symbols))
@@ -93,12 +94,6 @@ def picture(disk: DiskMap, host: str, width: int, symbols: Mapping[Cell, str]) -
 def _legend(residency: Residency, drawn: Grid, symbols: Mapping[Cell, str]) -> Text:
     """What the symbols mean, and how much there is of each."""
     text = Text(" " * _LABEL)
-    amounts = {
-        Cell.LOCAL: f" {human_bytes(residency.local_bytes)}",
-        Cell.MIXED: "",
-        Cell.REMOTE: f" {human_bytes(residency.remote_bytes)}",
-        Cell.HOLE: f" {human_bytes(residency.hole_bytes)}",
-    }
-    for cell, amount in amounts.items():
+    for cell, amount in amounts(residency).items():
         text.append(symbols[cell], _COLOURS[cell]).append(f" {cell}{amount}  ")
     return text.append(f"\n{'':{_LABEL}}one cell is {human_bytes(drawn.cell_bytes)}\n")

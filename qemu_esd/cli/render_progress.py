@@ -141,7 +141,15 @@ def progress_line(now: Progress, rate: float) -> str:
     if rate <= 0:
         return words
     left = max(now.total - now.done, 0) / rate
-    return f"{words}  {human_bytes(rate)}/s" + (f"  {human_seconds(left)} left" if left else "")
+    words += f"  {human_bytes(rate)}/s" + (f"  {human_seconds(left)} left" if left else "")
+    return f"{words}  {about}" if (about := about_memory(now)) else words
+
+
+def about_memory(now: Progress) -> str:
+    """Whether it comes to its end: how fast the guest writes to it, and for how long it would stand still now."""
+    words = [f"the guest writes {human_bytes(now.dirty_rate)}/s"] if now.dirty_rate is not None else []
+    words += [f"would stand still for {human_seconds(now.downtime_ms / 1000)}"] if now.downtime_ms is not None else []
+    return ", ".join(words)
 
 
 class BarDisplay:
@@ -156,6 +164,7 @@ class BarDisplay:
             DownloadColumn(binary_units=True),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[about]}"),
             console=Console(file=stream, highlight=False),
             auto_refresh=False,
             transient=True,
@@ -171,8 +180,9 @@ class BarDisplay:
         with render.reader_may_leave(self._stream):
             self._bars.start()
             if what not in self._tasks:
-                self._tasks[what] = self._bars.add_task(render.printable(what), total=progress.total)
-            self._bars.update(self._tasks[what], completed=progress.done, total=progress.total, refresh=True)
+                self._tasks[what] = self._bars.add_task(render.printable(what), total=progress.total, about="")
+            done, total, about = progress.done, progress.total, about_memory(progress)
+            self._bars.update(self._tasks[what], completed=done, total=total, about=about, refresh=True)
 
     def clear(self) -> None:
         for task in self._tasks.values():

@@ -7,22 +7,24 @@ from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
-from qemu_esd.cli.render import printable, whole_line
+from qemu_esd.cli.render import plain_table, printable, whole_line
 from qemu_esd.cli.render_outcome import disk_table
 from qemu_esd.model.pace import AUTO, Bandwidth
 from qemu_esd.model.record import State
 from qemu_esd.units import human_bytes, human_seconds
 from qemu_esd.view import GuestView, JobView
+from qemu_esd.view_parts import MemoryView
 
-_STATES = {
+STATES = {
     "local": "never moved",
     State.HANDED_OVER: "handed over",
     State.ROLLED_BACK: "rolled back",
 }
 _COLOURS = {"up": "green", "down": "bold red"}
-_BAD_STATES = ("unreachable", "lost", "busy", "unknown")
+BAD_STATES = ("unreachable", "lost", "busy", "unknown")
 
 
 def guest_picture(guest: GuestView) -> RenderableType:
@@ -36,10 +38,65 @@ def guest_picture(guest: GuestView) -> RenderableType:
     return Group(*parts)
 
 
+def guest_page(guest: GuestView, rate: int | None = None) -> RenderableType:
+    """The same with all that is known besides: hosts and ports, generation, journal, what has gone wrong.
+
+    `rate`: how fast its data comes, where that was seen (bytes/s).
+    """
+    parts: list[RenderableType] = [guest_picture(guest), *(whole_line(f"  {line}") for line in _more(guest, rate))]
+    if len(guest.hosts) > 1:
+        parts.append(Padding(_host_table(guest), (0, 0, 0, 2)))
+    if guest.journal and guest.journal.errors:
+        parts.append(whole_line("  the last errors:"))
+        parts += [whole_line(f"    {error}", "yellow") for error in guest.journal.errors]
+    return Group(*parts)
+
+
+def _more(guest: GuestView, rate: int | None) -> Iterator[str]:
+    left = sum(disk.remote_bytes or 0 for disk in guest.disks)
+    if rate and left and not guest.job:
+        yield f"data comes at {human_bytes(rate)}/s, {human_seconds(left / rate)} left at that"
+    if guest.memory is not None:
+        yield memory_line(guest.memory)
+    if guest.journal is not None:
+        work = ", somebody is at work on it" if guest.journal.at_work else ""
+        id = guest.journal.id
+        yield f"migration {id}: {guest.journal.state}{work}; how it went: qemu-esd report {id}"
+    elif guest.id is not None:
+        yield f"migration {guest.id}, of which no journal is here"
+    if guest.generation:
+        yield f"it has moved {guest.generation} times" if guest.generation > 1 else "it has moved once"
+
+
+def memory_line(memory: MemoryView) -> str:
+    """How far the memory is, and how likely it comes to its end."""
+    line = f"moving memory: {human_bytes(memory.done)} of {human_bytes(memory.total)}"
+    if memory.dirty_rate is not None:
+        line += f", the guest writes {human_bytes(memory.dirty_rate)}/s"
+    return (
+        line
+        if memory.downtime_ms is None
+        else f"{line}, would stand still for {human_seconds(memory.downtime_ms / 1000)}"
+    )
+
+
+_ROLES = {"runs": "runs it", "serves": "serves data of it", "keeps": "keeps its former images"}
+_TRANSPORTS = {"tls": "TLS", "tcp": "unencrypted", "ssh": "ssh"}
+
+
+def _host_table(guest: GuestView) -> Table:
+    table = plain_table("host", "", "since migration", "by", "port")
+    for each in guest.hosts:
+        address, _, port = (each.address or "").rpartition(":") if each.transport != "ssh" else ("", "", "")
+        way = _TRANSPORTS[each.transport] + (f" to {address}" if address else "") if each.transport else ""
+        table.add_row(each.host, _ROLES[each.role], each.migration or "", way, port)
+    return table
+
+
 def _headline(guest: GuestView) -> Text:
-    state = _STATES.get(guest.state, guest.state)
+    state = STATES.get(guest.state, guest.state)
     text = Text.assemble((printable(guest.vm), "bold"), f"  {guest.host}  ")
-    text.append(state, "bold red" if guest.state in _BAD_STATES else "")
+    text.append(state, "bold red" if guest.state in BAD_STATES else "")
     if guest.source and guest.state != "local":
         text.append(f", from {guest.source}")
     if guest.link != "none":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qemu_esd.cli import complete, render
-from qemu_esd.cli.running import run
+from qemu_esd.cli.running import is_interruption, run
+from qemu_esd.errors import UsageError
 
 if TYPE_CHECKING:
     from qemu_esd.journal.lines import DamagedJournalError
@@ -18,18 +19,27 @@ if TYPE_CHECKING:
 
 def status(
     vm: Annotated[
-        str | None, typer.Argument(help="One guest; all that are known otherwise.", autocompletion=complete.vms)
+        str | None,
+        typer.Argument(help="One guest, in full; all that are known otherwise.", autocompletion=complete.vms),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again and again, until q; without a terminal a line per change.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Where guests run; per disk: policy, bytes here and on the source; link and background move."""
+    """Where guests run; their policy, data here and on the source, link, background move, and what is needed next."""
+    if watch:
+        if as_json:
+            raise UsageError("--watch and --json do not go together", hint="leave one of them out")
+        _watch(vm)
+        return
     guests, damaged = _look(vm)
     for damage in damaged:
         render.note(render.warning_text(damage))
     if as_json:
         render.show_json({"vms": [dataclasses.asdict(guest) for guest in guests]})
     elif guests:
-        _show(guests)
+        _show(guests, vm)
     else:
         render.show("no guest is known here; a running one is found with: qemu-esd vm list --host HOST")
 
@@ -42,12 +52,31 @@ def _look(vm: str | None) -> tuple[Sequence[GuestView], Sequence[DamagedJournalE
         return (), store.read_all().damaged
     from qemu_esd import api
 
-    seen = run(api.look_around(vm))
+    seen = run(api.look_around(vm), "asking the hosts")
     return seen.guests, seen.damaged
 
 
-def _show(guests: Iterable[GuestView]) -> None:
-    from qemu_esd.cli.render_status import guest_picture
+def _show(guests: Sequence[GuestView], vm: str | None) -> None:
+    from rich.console import Console
 
-    for guest in guests:
-        render.show(guest_picture(guest))
+    from qemu_esd.cli import render_status, status_table
+
+    if vm is None:
+        render.show(status_table.table(guests, {}, Console().width))
+    else:
+        render.show(render_status.guest_page(guests[0]))
+
+
+def _watch(vm: str | None) -> None:
+    """A signal ends it as `q` does."""
+    from qemu_esd import api
+    from qemu_esd.cli import watching
+
+    async def look() -> Sequence[GuestView]:
+        return await api.look_at_guests(vm)
+
+    try:
+        run(watching.watch(look, one=vm is not None))
+    except BaseException as end:
+        if not is_interruption(end):
+            raise

@@ -83,6 +83,11 @@ def sink(suid: str) -> str:
     return node(suid, "sink")
 
 
+def zeroes(suid: str) -> str:
+    """In a relay: what answers at the end, when only holes are left."""
+    return node(suid, "zero")
+
+
 def base(suid: str) -> str:
     """The image that was left on this host, below the overlay of a guest that is home; digits count further down."""
     return node(suid, "base")

@@ -63,6 +63,11 @@ def _errors(monitor: str) -> str:
     return f"{monitor}-errors"
 
 
+def observer(monitor: str) -> str:
+    """And one for whoever only looks."""
+    return f"{monitor}-observe"
+
+
 # QEMU below 8.1 leaves Nagle's algorithm on: with TLS most answers then wait 40 ms for a delayed ACK. A socket
 # that is accepted inherits the option, so we make the listening one, and QEMU finds it among its open files.
 _LISTEN = r"""
@@ -84,7 +89,7 @@ exec { $argv[0] } @argv or die "$argv[0]: $!\n";
 
 def _argv(rows: Sequence[tuple[LinkMember, tuple[Node, ...], str]], listen: Endpoint, monitor: str) -> tuple[str, ...]:
     words = [*launcher(listen), "qemu-storage-daemon"]
-    for id, path in (("control", monitor), ("errors", _errors(monitor))):
+    for id, path in (("control", monitor), ("errors", _errors(monitor)), ("observe", observer(monitor))):
         words += ["--chardev", f"socket,id={id},path={_option(path)},server=on,wait=off", "--monitor", f"chardev={id}"]
     for credentials in _credentials([member for member, _, _ in rows], listen):
         words += ["--object", json.dumps(credentials)]

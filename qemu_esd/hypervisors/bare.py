@@ -122,7 +122,7 @@ async def _disk(
     session: Session, process: QemuProcess, use: BlockUse, row: dict[str, Any], record: GuestRecord | None
 ) -> Disk:
     inserted = _inserted(session.host, use.name, row)
-    facts = await _device_facts(session, blockdev.device_path(str(row["qdev"])))
+    facts = await device_facts(session, blockdev.device_path(str(row["qdev"])))
     known = _known(use, record)
     suid = known.suid if known else suid_of(process.name, use.name, serial=facts.serial, wwn=facts.wwn)
     node, size = str(inserted["node-name"]), int(inserted["image"]["virtual-size"])
@@ -138,13 +138,13 @@ async def _disk(
         logical_block=facts.logical_block,
         serial=facts.serial,
         chain=(*known.chain, *known.base) if known else _chain(session.host, use.name, process.cwd, inserted),
-        data=known.data if known and known.handler else min(size, _allocated(inserted["image"])),
-        corrupt=_is_corrupt(inserted["image"]),
+        data=known.data if known and known.handler else min(size, allocated(inserted["image"])),
+        corrupt=is_corrupt(inserted["image"]),
         read_errors=facts.read_errors,
     )
 
 
-def _allocated(image: dict[str, Any] | None) -> int:
+def allocated(image: dict[str, Any] | None) -> int:
     """Bytes that the images of a chain take on their disks."""
     total = 0
     while image is not None:
@@ -153,7 +153,7 @@ def _allocated(image: dict[str, Any] | None) -> int:
     return total
 
 
-def _is_corrupt(image: dict[str, Any]) -> bool:
+def is_corrupt(image: dict[str, Any]) -> bool:
     return bool(image.get("format-specific", {}).get("data", {}).get("corrupt", False))
 
 
@@ -183,7 +183,7 @@ def _drive_name(use: BlockUse) -> str:
 
 
 @dataclass(frozen=True)
-class _DeviceFacts:
+class DeviceFacts:
     driver: str
     logical_block: int
     serial: str | None
@@ -191,7 +191,7 @@ class _DeviceFacts:
     read_errors: str
 
 
-async def _device_facts(session: Session, qdev: str) -> _DeviceFacts:
+async def device_facts(session: Session, qdev: str) -> DeviceFacts:
     """What the guest sees of a disk, from the device itself."""
     present = {row["name"] for row in await session.execute("qom-list", path=qdev)}
 
@@ -199,7 +199,7 @@ async def _device_facts(session: Session, qdev: str) -> _DeviceFacts:
         return await machine.property(session, qdev, name) if name in present else None
 
     wwn = await get("wwn")
-    return _DeviceFacts(
+    return DeviceFacts(
         driver=str(await get("type")),
         logical_block=int(await get("logical_block_size") or 512),
         serial=await get("serial") or None,

@@ -15,6 +15,7 @@ from qemu_esd.model.disk import Endpoint, Layer
 from qemu_esd.model.pace import AUTO, Bandwidth
 from qemu_esd.model.record import Entry
 from qemu_esd.model.resource import Resource
+from qemu_esd.model.trail import Mark
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -30,7 +31,7 @@ def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(Enum, lambda member: member.value)
     converter.register_structure_hook(Bandwidth, _bandwidth)
-    for union in (Endpoint, Layer, Resource, Entry):
+    for union in (Endpoint, Layer, Resource, Entry, Mark):
         configure_tagged_union(union, converter, tag_name="kind")
     return converter
 

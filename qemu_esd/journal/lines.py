@@ -46,6 +46,13 @@ def read(path: Path) -> tuple[tuple[Entry, ...], int]:
     return tuple(_numbered(path, *row) for row in enumerate(data[:whole].splitlines(), 1)), whole
 
 
+def times(path: Path) -> tuple[float, ...]:
+    """When each of the whole lines of a journal that can be read was written (s since 1970). Raises as `read` does."""
+    entries, whole = read(path)
+    rows = path.read_bytes()[:whole].splitlines()[: len(entries)]
+    return tuple(float(json.loads(row)["time"]) for row in rows)
+
+
 def read_first(path: Path) -> Entry | None:
     """What the first line says, if that much of a damaged journal can be read."""
     try:

@@ -77,7 +77,8 @@ class Disk:
     command line uses; `node` the node under the device now; `overlay` the topmost node that holds data (below a
     copy-on-read filter); `size` and `data` in bytes, the latter what a copy has to move at most; `driver` the device
     model; `corrupt` is QEMU's word about the image, `read_errors` what the device does when
-    a read fails (rerror: stop, report, auto …; fixed when the device is made).
+    a read fails (rerror: stop, report, auto …; fixed when the device is made); `backing` is the node right below
+    `overlay`, where it was not us who gave it its name.
     """
 
     id: str
@@ -94,3 +95,4 @@ class Disk:
     data: int
     corrupt: bool = False
     read_errors: str = "auto"
+    backing: str = ""

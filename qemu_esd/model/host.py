@@ -53,6 +53,10 @@ class HostPaths:
         """The folder of one end of a link: its sockets."""
         return f"{self.run}/link/{migration}"
 
+    def guest_run(self, migration: str) -> str:
+        """The folder of those sockets of a link that a domain's QEMU makes or opens; its user owns it."""
+        return f"{self.run}/guest/{migration}"
+
     def unit(self, name: str) -> str:
         """The folder of a supervised process."""
         return f"{self.state}/unit/{name}"

@@ -8,7 +8,7 @@ from enum import StrEnum
 from qemu_esd.model.disk import Disk, Image, Link
 from qemu_esd.model.host import HostPaths
 from qemu_esd.model.pace import Bandwidth
-from qemu_esd.model.policy import Handler
+from qemu_esd.model.policy import Handler, ReadErrors
 from qemu_esd.model.vm import Guest
 
 
@@ -54,8 +54,24 @@ class Site:
 
 
 @dataclass(frozen=True)
+class DomainTarget:
+    """What there is to know of a domain of libvirt besides. `persistent`: it has a definition, which follows it.
+
+    `owner_here` and `owner_there` are the users of its QEMUs, as "uid:gid"; `read_errors` is what its disks do on them.
+    """
+
+    persistent: bool
+    owner_here: str
+    owner_there: str
+    read_errors: ReadErrors
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Everything that the phases need to know. `bandwidth` (bytes/s) and `downtime_ms` limit QEMU; None: its own."""
+    """Everything that the phases need to know. `bandwidth` (bytes/s) and `downtime_ms` limit QEMU; None: its own.
+
+    `target_argv` starts a bare guest's QEMU on the target; `domain` is there for a domain of libvirt instead.
+    """
 
     id: str
     guest: Guest
@@ -69,6 +85,7 @@ class Plan:
     target_argv: tuple[str, ...]
     bandwidth: Bandwidth = None
     downtime_ms: int | None = None
+    domain: DomainTarget | None = None
 
     @property
     def vm(self) -> str:

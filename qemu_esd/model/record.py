@@ -10,7 +10,7 @@ from qemu_esd.model.pace import Bandwidth
 from qemu_esd.model.plan import Plan
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.resource import Resource
-from qemu_esd.model.vm import Upstream
+from qemu_esd.model.vm import Kind, Upstream
 
 
 class State(StrEnum):
@@ -119,6 +119,7 @@ class GuestRecord:
     bandwidth: Bandwidth = None
     moved_to: str | None = None
     argv: tuple[str, ...] = ()
+    kind: Kind = Kind.BARE
 
 
 @dataclass(frozen=True)

@@ -94,4 +94,37 @@ class Outgoing:
     path_handler: Unit
 
 
-Resource = Folder | Room | File | Unit | NbdServer | Export | QemuObject | MigrationSettings | AuthorizedKey | Outgoing
+@dataclass(frozen=True)
+class IncomingDomain:
+    """A domain of libvirt that comes to `host`, or has come there. To undo it: it ends there, with its definition."""
+
+    host: str
+    vm: str
+    uuid: str
+
+
+@dataclass(frozen=True)
+class OutgoingDomain:
+    """A domain that leaves `host`: to undo it, the target's end first, then the path handler, then the source runs."""
+
+    host: str
+    vm: str
+    uuid: str
+    target: IncomingDomain
+    path_handler: Unit
+
+
+Resource = (
+    Folder
+    | Room
+    | File
+    | Unit
+    | NbdServer
+    | Export
+    | QemuObject
+    | MigrationSettings
+    | AuthorizedKey
+    | Outgoing
+    | IncomingDomain
+    | OutgoingDomain
+)

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from qemu_esd.model.disk import Disk
+
+
+class Kind(StrEnum):
+    """Who starts and ends the guest's QEMU: ourselves (or the user), or a libvirt."""
+
+    BARE = "bare"
+    DOMAIN = "domain"
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Guest:
     migration: str | None = None
     upstream: tuple[Upstream, ...] = ()
     left_behind: tuple[Upstream, ...] = ()
+    kind: Kind = Kind.BARE
 
     @property
     def name(self) -> str:

@@ -31,6 +31,7 @@ from qemu_esd.nbd.extents import (
     absent,
     combine,
     common,
+    merge,
     residency,
 )
 from qemu_esd.nbd.fill import FillError, fill
@@ -61,6 +62,7 @@ __all__ = [
     "combine",
     "common",
     "fill",
+    "merge",
     "open",
     "residency",
 ]

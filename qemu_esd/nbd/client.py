@@ -22,7 +22,7 @@ from qemu_esd.nbd.extents import Extent, Range
 from qemu_esd.nbd.negotiate import Export, negotiate
 from qemu_esd.nbd.reply import DataReply, PlainReply, Reply, StatusReply
 from qemu_esd.nbd.stream import Reader, Stream, Writer
-from qemu_esd.nbd.walk import MAX_UNTOLD, Maps, walk
+from qemu_esd.nbd.walk import BY_TIME, MAX_UNTOLD, Maps, Pace, walk
 from qemu_esd.nbd.wire import Chunk, Command, CommandFlag, ExportFlag
 
 T = TypeVar("T")
@@ -123,7 +123,12 @@ class Client:
         return list((await self._status(offset, length))[self._known(context)])
 
     async def map(
-        self, *contexts: str, offset: int = 0, length: int | None = None, max_untold: int = MAX_UNTOLD
+        self,
+        *contexts: str,
+        offset: int = 0,
+        length: int | None = None,
+        max_untold: int = MAX_UNTOLD,
+        pace: Pace = BY_TIME,
     ) -> Maps:
         """The extents of a range (default: to the end of the disk) for each context, in one pass.
 
@@ -133,7 +138,7 @@ class Client:
         """
         names = [self._known(name) for name in contexts or self._export.contexts]
         whole = Range(offset, self.size - offset if length is None else length)
-        return await walk(self._status, names, whole, self.min_block, max_untold)
+        return await walk(self._status, names, whole, self.min_block, max_untold, pace)
 
     async def close(self) -> None:
         """Say goodbye and stop. Whoever still waits gets NbdDisconnected."""

@@ -1,6 +1,6 @@
-"""Make ranges of a disk local: NBD_CMD_CACHE on an export of the copy-on-read node.
+"""Make ranges of a disk local: NBD_CMD_CACHE on an export of the overlay.
 
-The server reads each range through the filter, which writes it to the overlay. Nothing is remembered
+The server reads each range and writes it to the overlay (QEMU makes it a copy on read). Nothing is remembered
 here: after any interruption the allocation map says what is left.
 
 QEMU writes a chunk as a zero cluster only if all that is missing in it reads as zeroes; a hole beside data

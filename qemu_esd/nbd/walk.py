@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EIO
 
 from qemu_esd.nbd.errors import NbdError, NbdMapTooLargeError, NbdProtocolError
@@ -22,6 +22,7 @@ MAX_REQUEST = 1 << 31  # in 32 bits; every block size divides it, and what is le
 MIN_REQUEST = 1 << 20
 FIRST_REQUEST = 16 << 20
 QUICK_SECONDS, SLOW_SECONDS = 0.01, 0.05
+FEW_PIECES = 8
 UNTOLD = 16 << 10  # the cluster of an overlay: all of it local, or nothing
 MAX_UNTOLD = 1024  # with more of them it is no matter of some sectors
 MAX_EXTENTS = 1 << 21  # about 300 MB of Python objects; also the end of a server that feeds us crumbs
@@ -36,21 +37,46 @@ class Pace:
 
     length: int = FIRST_REQUEST
 
-    def after(self, seconds: float) -> Pace:
-        """Longer after a quick answer, shorter after a slow one."""
+    def after(self, seconds: float, pieces: int) -> Pace:
+        """Longer after a quick answer, shorter after a slow one, of however many `pieces` it was."""
         if seconds > SLOW_SECONDS:
-            return Pace(max(MIN_REQUEST, self.length // 2))
-        return Pace(min(MAX_REQUEST, self.length * 4)) if seconds < QUICK_SECONDS else self
+            return self.of(max(MIN_REQUEST, self.length // 2))
+        return self.of(min(MAX_REQUEST, self.length * 4)) if seconds < QUICK_SECONDS else self
+
+    def of(self, length: int) -> Pace:
+        return replace(self, length=length)
 
 
-async def walk(ask: AskStatus, contexts: Sequence[str], whole: Range, block: int, max_untold: int = MAX_UNTOLD) -> Maps:
+@dataclass(frozen=True)
+class PaceByPieces(Pace):
+    """For an export that is nothing but a link: what it asks the other end is one question for each piece, however long
+    that is. So a slow answer of few pieces is the link's, and a shorter request would be as slow.
+    """
+
+    def after(self, seconds: float, pieces: int) -> Pace:
+        if pieces > FEW_PIECES:
+            return super().after(seconds, pieces)
+        return self.of(min(MAX_REQUEST, self.length * 4))
+
+
+BY_TIME, BY_PIECES = Pace(), PaceByPieces()
+
+
+async def walk(
+    ask: AskStatus,
+    contexts: Sequence[str],
+    whole: Range,
+    block: int,
+    max_untold: int = MAX_UNTOLD,
+    pace: Pace = BY_TIME,
+) -> Maps:
     """The extents of `whole` per context, neighbours of equal flags merged.
 
     `ask(offset, length)` is one block status request; `block` is the smallest block of the export. NbdError when
-    nothing can be told of more than `max_untold` pieces.
+    nothing can be told of more than `max_untold` pieces. `pace` says how long the requests are.
     """
     found: Maps = {name: [] for name in contexts}
-    offset, pace, untold = whole.offset, Pace(), 0
+    offset, untold = whole.offset, 0
     while offset < whole.end:
         asked = Range(offset, min(pace.length, whole.end - offset))
         start = time.monotonic()
@@ -60,10 +86,10 @@ async def walk(ask: AskStatus, contexts: Sequence[str], whole: Range, block: int
             if error.errno != EIO or untold == max_untold:
                 raise
             if (shorter := _shorter(asked)) < asked.length:
-                pace = Pace(shorter)
+                pace = pace.of(shorter)
                 continue
             answer, untold = _unknown(asked, contexts), untold + 1
-        pace = pace.after(time.monotonic() - start)
+        pace = pace.after(time.monotonic() - start, max(map(len, answer.values())))
         offset = _take(found, {name: answer[name] for name in contexts}, asked, block)
     return {name: merge(extents) for name, extents in found.items()}
 

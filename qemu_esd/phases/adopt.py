@@ -22,8 +22,10 @@ from qemu_esd.model.resource import (
     Export,
     File,
     Folder,
+    IncomingDomain,
     NbdServer,
     Outgoing,
+    OutgoingDomain,
     QemuObject,
     Resource,
     Room,
@@ -104,8 +106,15 @@ async def _held(ctx: Context) -> AsyncIterator[Resource]:
     yield places.watch(plan)
     yield File(target.host, target.paths.console_log(plan.vm, plan.generation))
     yield places.guest_unit(plan)
-    for resource in _in_the_source(plan):
+    for resource in _of_a_domain(plan) if plan.domain else _in_the_source(plan):
         yield resource
+
+
+def _of_a_domain(plan: Plan) -> tuple[Resource, ...]:
+    coming = IncomingDomain(plan.target.host, plan.vm, plan.guest.uuid)
+    rooms = (Folder(site.host, site.paths.guest_run(plan.id)) for site in (plan.source, plan.target))
+    going = OutgoingDomain(plan.source.host, plan.vm, coming.uuid, coming, places.path_handler(plan))
+    return (*rooms, places.relay(plan), coming, going)
 
 
 def _in_the_source(plan: Plan) -> tuple[Resource, ...]:

@@ -51,6 +51,7 @@ def guest_record(plan: Plan) -> GuestRecord:
         left_behind=plan.guest.left_behind,
         bandwidth=plan.bandwidth,
         argv=plan.target_argv,
+        kind=plan.guest.kind,
     )
 
 

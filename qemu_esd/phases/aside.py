@@ -115,7 +115,8 @@ async def stop_serving(host: Host, paths: HostPaths, migration: str) -> None:
     await service.stop(host, paths.unit(name), name)
     for name in (tls.KEY_FILE, tls.GROUP_FILE):
         await files.remove(host, f"{paths.link_state(migration)}/{name}")
-    await files.remove_tree(host, paths.link_run(migration))
+    for folder in (paths.link_run(migration), paths.guest_run(migration)):
+        await files.remove_tree(host, folder)
     await ssh_keys.withdraw(host, ssh_keys.comment_of(migration))
 
 

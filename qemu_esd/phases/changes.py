@@ -91,8 +91,8 @@ async def _read(station: Station, disk: DiskRecord, link: Link, bitmap: str) -> 
     qemu, node = station.qemu, names.changed(disk.suid)
     await _drop(station, node)
     await blockdev.add(qemu, nodes.bitmap_of(node, link, bitmap))
-    await windows.open_changes(qemu, station.sockets.nbd, disk)
-    async with windows.changes(station.host, station.sockets.nbd, disk.suid) as client:
+    await windows.open_changes(qemu, station.windows, disk)
+    async with windows.changes(station.host, station.windows, disk.suid) as client:
         # Of what nothing can be told would count as not written.
         extents = (await client.map(max_untold=0))[nbd.BASE_ALLOCATION]
     await _drop(station, node)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
+from qemu_esd.hypervisors.libvirt.connection import Connection, open_libvirt
+from qemu_esd.hypervisors.libvirt.monitor import PREFIX, DomainSession
 from qemu_esd.journal.store import Journal
 from qemu_esd.log import logger, rebind
 from qemu_esd.model.plan import Plan
@@ -21,11 +23,16 @@ from qemu_esd.qmp.session import Session, open_session
 
 @dataclass(frozen=True)
 class Progress:
-    """Something that takes long: `done` of `total` bytes, of one disk or of the guest's RAM."""
+    """Something that takes long: `done` of `total` bytes, of one disk or of the guest's RAM.
+
+    Of RAM also how fast the guest writes to it (`dirty_rate`, bytes/s), and for how long it would stand still now.
+    """
 
     what: str
     done: int
     total: int
+    dirty_rate: int | None = None
+    downtime_ms: int | None = None
 
 
 Event = State | Measured | Progress
@@ -40,19 +47,35 @@ async def together(*work: Awaitable[None]) -> None:
 
 
 class Monitors:
-    """QMP sessions by host and socket, each opened once: a socket serves one client, and that is us."""
+    """QMP sessions by host and address, each opened once: a socket serves one client, and that is us.
+
+    The address is a socket, or a domain that the host's libvirt speaks for.
+    """
 
     def __init__(self, hosts: Hosts, stack: AsyncExitStack) -> None:
         self._hosts = hosts
         self._stack = stack
         self._open: dict[tuple[str, str], Session] = {}
+        self._libvirts: dict[str, Connection] = {}
 
     async def get(self, host: str, monitor: str, label: str) -> Session:
         key = (host, monitor)
         if key not in self._open:
-            session = open_session(await self._hosts.get(host), monitor, label)
-            self._open[key] = await self._stack.enter_async_context(session)
+            self._open[key] = await self._new(host, monitor, label)
         return self._open[key]
+
+    async def _new(self, host: str, monitor: str, label: str) -> Session:
+        if monitor.startswith(PREFIX):
+            return DomainSession(await self.libvirt(host), monitor)
+        session = open_session(await self._hosts.get(host), monitor, label)
+        return await self._stack.enter_async_context(session)
+
+    async def libvirt(self, host: str) -> Connection:
+        """The libvirt of a host. Raises HostError where there is none, RefusedError without its binding here."""
+        if host not in self._libvirts:
+            opening = open_libvirt(await self._hosts.get(host))
+            self._libvirts[host] = await self._stack.enter_async_context(opening)
+        return self._libvirts[host]
 
 
 class Clock:
@@ -81,6 +104,8 @@ class Context:
     journal: Journal
     report: Reporter
     clock: Clock = field(default_factory=Clock)
+    # What libvirt still does beside us when its domain runs on the target already.
+    beside: set[asyncio.Future[None]] = field(default_factory=set)
 
     async def source(self) -> Host:
         return await self.hosts.get(self.plan.source.host)
@@ -92,8 +117,7 @@ class Context:
         return await self.monitors.get(self.plan.source.host, self.plan.guest.monitor, self.plan.vm)
 
     async def target_qemu(self) -> Session:
-        control = places.target_sockets(self.plan).control
-        return await self.monitors.get(self.plan.target.host, control, self.plan.vm)
+        return await self.monitors.get(self.plan.target.host, places.target_monitor(self.plan), self.plan.vm)
 
     async def path_handler(self) -> Session:
         monitor = places.handler_monitor(self.plan)

@@ -22,7 +22,7 @@ from qemu_esd.model.host import guest_sockets
 from qemu_esd.model.record import DiskRecord, GuestRecord, LinkRecord, State
 from qemu_esd.model.recovery import Seen, Source
 from qemu_esd.model.vm import Upstream
-from qemu_esd.phases import arrival, aside, handover, identity, linkends, places, restart
+from qemu_esd.phases import arrival, aside, domain_move, handover, identity, linkends, places, restart
 from qemu_esd.phases.context import Context
 from qemu_esd.qmp import machine
 from qemu_esd.qmp.session import Session, open_session
@@ -149,6 +149,8 @@ async def _fence_target(ctx: Context) -> None:
         return
     unit = places.guest_unit_name(plan.vm)
     if ours:
+        if plan.domain is not None:
+            await domain_move.end_target(ctx)
         await service.stop(host, paths.unit(unit), unit)
         await files.remove_tree(host, paths.vm_run(plan.vm))
     await linkends.drop(host, paths, plan.id)
@@ -204,7 +206,9 @@ async def _start_on_source(ctx: Context, seen: Seen) -> None:
         await aside.unmark(host, link)
     record = await _record(ctx)
     await records.write_guest(host, paths, record)
-    if record.argv:
+    if plan.domain is not None:
+        await domain_move.bring_back(ctx)
+    elif record.argv:
         await _run(ctx, seen, record)
     registry.remember(plan.vm, host.name)
     await files.remove_tree(host, paths.link_state(plan.id))

@@ -18,7 +18,8 @@ from qemu_esd.hypervisors import records
 from qemu_esd.log import logger, step
 from qemu_esd.model.plan import DiskPlan
 from qemu_esd.model.record import LinkMember
-from qemu_esd.phases import aside, identity, links, places
+from qemu_esd.model.vm import Kind
+from qemu_esd.phases import aside, domain_move, identity, links, places
 from qemu_esd.phases.context import Context, together
 from qemu_esd.qmp import blockdev, exports, machine
 from qemu_esd.qmp.session import Session
@@ -93,6 +94,10 @@ async def _stamped(ctx: Context) -> tuple[LinkMember, ...]:
 
 async def end_qemu(ctx: Context) -> None:
     """Gone already is fine. One that has a guest is not the one that gave its guest away."""
+    await _END[ctx.plan.guest.kind](ctx)
+
+
+async def _quit(ctx: Context) -> None:
     try:
         source = await ctx.source_qemu()
         if (state := await machine.run_state(source)) != "postmigrate":
@@ -102,6 +107,9 @@ async def end_qemu(ctx: Context) -> None:
         await source.closed()
     except QemuGoneError:
         logger.info("the source QEMU is gone already", host=ctx.plan.source.host)
+
+
+_END = {Kind.BARE: _quit, Kind.DOMAIN: domain_move.end_source}
 
 
 async def _clear_source(ctx: Context) -> None:

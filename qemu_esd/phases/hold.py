@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from qemu_esd.errors import EsdError, QemuError, QemuGoneError
 from qemu_esd.hosts import files, service, ssh_keys
+from qemu_esd.hypervisors.libvirt import acts
 from qemu_esd.log import logger
 from qemu_esd.model.host import HostPaths
 from qemu_esd.model.record import Released
@@ -14,9 +15,11 @@ from qemu_esd.model.resource import (
     Export,
     File,
     Folder,
+    IncomingDomain,
     MigrationSettings,
     NbdServer,
     Outgoing,
+    OutgoingDomain,
     QemuObject,
     Resource,
     Room,
@@ -28,6 +31,7 @@ from qemu_esd.qmp.session import Session
 
 # QEMU ends a stream that never got a connection when TCP gives up to ask for one, two minutes after it began.
 CANCEL_SECONDS = 150.0
+_ENDED = frozenset({"none", "cancelled", "failed", "completed"})
 
 
 class _GivenAwayError(EsdError):
@@ -41,7 +45,7 @@ async def roll_back(ctx: Context, lost: Collection[str] = ()) -> tuple[EsdError,
     """
     failures: list[EsdError] = []
     for resource in reversed(ctx.journal.story.held):
-        if resource.host in lost and not isinstance(resource, Outgoing):
+        if resource.host in lost and not isinstance(resource, Outgoing | OutgoingDomain):
             continue
         try:
             await release(ctx, resource, lost)
@@ -69,6 +73,10 @@ async def release(ctx: Context, resource: Resource, lost: Collection[str] = ()) 
             await ssh_keys.withdraw(await ctx.hosts.get(host), comment)
         case Outgoing():
             await _undo_outgoing(ctx, resource, lost)
+        case IncomingDomain():
+            await acts.end(await ctx.monitors.libvirt(resource.host), resource.uuid)
+        case OutgoingDomain():
+            await _undo_domain(ctx, resource, lost)
         case NbdServer() | Export() | QemuObject() | MigrationSettings():
             await _release_in_qemu(ctx, resource)
 
@@ -134,6 +142,35 @@ async def _undo_outgoing(ctx: Context, outgoing: Outgoing, lost: Collection[str]
         raise unreached
 
 
+async def _undo_domain(ctx: Context, outgoing: OutgoingDomain, lost: Collection[str]) -> None:
+    """The same for a domain, by its libvirts. The move itself they undo alone, when nobody leads it any more."""
+    unreached = None if outgoing.target.host in lost else await _try_to_end(ctx, outgoing.target)
+    if outgoing.host not in lost:
+        libvirt = await ctx.monitors.libvirt(outgoing.host)
+        try:
+            session = await ctx.source_qemu()
+            if (await migrate.progress(session)).status not in _ENDED:
+                await acts.abort(libvirt, outgoing.vm)
+            if await machine.run_state_at_rest(session) == "postmigrate":
+                if unreached is not None:
+                    raise _GivenAwayError(str(unreached), host=outgoing.host)
+                await stop_unit(ctx, outgoing.path_handler)
+                await acts.resume(libvirt, outgoing.vm)
+        except QemuGoneError:
+            logger.warning("the source QEMU is gone", host=outgoing.host)
+    if unreached is not None:
+        raise unreached
+
+
+async def _try_to_end(ctx: Context, incoming: IncomingDomain) -> EsdError | None:
+    """What keeps a domain from being ended, if anything."""
+    try:
+        await acts.end(await ctx.monitors.libvirt(incoming.host), incoming.uuid)
+    except EsdError as error:
+        return error
+    return None
+
+
 async def _try_to_stop(ctx: Context, unit: Unit) -> EsdError | None:
     """What keeps a unit from being ended, if anything."""
     try:
@@ -145,12 +182,11 @@ async def _try_to_stop(ctx: Context, unit: Unit) -> EsdError | None:
 
 async def _cancel(session: Session) -> None:
     """End an outgoing stream and wait until QEMU has ended it; none running is fine."""
-    ended = frozenset({"none", "cancelled", "failed", "completed"})
     with session.listening("MIGRATION") as events:
-        if (await migrate.progress(session)).status in ended:
+        if (await migrate.progress(session)).status in _ENDED:
             return
         try:
             await migrate.cancel(session)
         except QemuError as error:
             logger.info("migrate_cancel was refused", reason=error.reason)
-        await migrate.wait_status(events, ended, CANCEL_SECONDS)
+        await migrate.wait_status(events, _ENDED, CANCEL_SECONDS)

@@ -155,7 +155,7 @@ class _Seen:
 
 @asynccontextmanager
 async def _seen(station: Station, disk: DiskRecord) -> AsyncIterator[_Seen]:
-    place = (station.host, station.sockets.nbd, disk.suid)
+    place = (station.host, station.windows, disk.suid)
     async with windows.sides(*place) as (own, far), windows.filling(*place) as filling:
         yield _Seen(own, far, filling)
 

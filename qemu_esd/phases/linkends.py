@@ -10,7 +10,7 @@ from qemu_esd.phases import places
 
 async def drop(host: Host, paths: HostPaths, migration: str) -> None:
     """Remove everything by which this host reads from the source of `migration`. Gone already is fine."""
-    for name in (places.watch_name(migration), places.tunnel_name(migration)):
+    for name in (places.watch_name(migration), places.relay_name(migration), places.tunnel_name(migration)):
         await service.stop(host, paths.unit(name), name)
-    for folder in (paths.link_state(migration), paths.link_run(migration)):
+    for folder in (paths.link_state(migration), paths.link_run(migration), paths.guest_run(migration)):
         await files.remove_tree(host, folder)

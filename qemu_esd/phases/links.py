@@ -17,6 +17,7 @@ from qemu_esd.model.disk import Endpoint, Link, PlainTcp, TlsTcp, UnixPath
 from qemu_esd.model.host import HostPaths
 from qemu_esd.model.plan import Plan, Transport
 from qemu_esd.model.resource import AuthorizedKey
+from qemu_esd.model.vm import Kind
 from qemu_esd.phases import perl, places
 from qemu_esd.phases.context import Context
 
@@ -24,7 +25,7 @@ from qemu_esd.phases.context import Context
 INTERVAL_SECONDS, PROBE_SECONDS = 3, 5
 
 _WATCH = r"""
-fails=0 again=0
+fails=0 again=$9
 while :; do
     sleep "$4"
     if timeout "$3" qemu-img info --output=json --object "$5" "json:$6" >/dev/null; then
@@ -32,7 +33,7 @@ while :; do
         rm -f down
         # Errors can follow for some seconds after a link is back: until it has run for so many rounds.
         if [ $again -gt 0 ]; then
-            if perl -e "$8" "$7"; then again=$((again - 1)); else again=8; fi
+            if perl -e "$8" "$7"; then [ $again -eq $9 ] || again=$((again - 1)); else again=8; fi
         fi
     else
         fails=$((fails + 1))
@@ -43,17 +44,32 @@ while :; do
 done
 """
 
-# A guest that a failed read has stopped (`io-error`) is told to go on: status 1, look again. One that runs, was paused
-# by somebody, or is being worked on by a controller (which holds its control monitor) is left alone: status 0.
+# A guest that a failed read has stopped (`io-error`) is told to go on: status 1, look again. So too where a controller
+# is at work on it, which holds its control monitor. One that runs, or was paused by somebody, is left alone: status 0.
 _GO_ON = (
     perl.QMP
     + r"""
-my $ask = qmp($ARGV[0]) or exit 0;
+my $ask = qmp($ARGV[0]) or exit 1;
 exit 0 unless $ask->("query-status") =~ /"status": *"io-error"/;
 $ask->("cont");
 exit 1;
 """
 )
+
+# The same of a domain, by its libvirt, or its QEMU where libvirt believes that it runs. It has to be told twice after a
+# restart of the relay: by the first read the QEMU only connects.
+_GO_ON_DOMAIN = r"""
+use strict;
+my @virsh = (qw(virsh --quiet --connect qemu:///system));
+my ($name) = $ARGV[0] =~ /^libvirt:(.*)/s;
+my @ask = (@virsh, "qemu-monitor-command", "--domain", $name);
+open my $state, "-|", @ask, '{"execute": "query-status"}' or exit 0;
+exit 0 unless join("", <$state>) =~ /"status": *"io-error"/;
+system(@virsh, "resume", "--domain", $name) == 0 or system(@ask, '{"execute": "cont"}');
+exit 1;
+"""
+# Also the relay can fail, which the link does not show.
+_GO_ONS = {Kind.BARE: (_GO_ON, False), Kind.DOMAIN: (_GO_ON_DOMAIN, True)}
 
 
 @step
@@ -71,7 +87,7 @@ async def watch(ctx: Context) -> None:
     if link is None:
         return
     ctx.hold(unit)
-    argv = watch_argv(link, places.target_sockets(ctx.plan).control)
+    argv = watch_argv(link, places.target_monitor(ctx.plan), ctx.plan.guest.kind)
     watcher = service.Service(unit.name, ctx.plan.target.paths.unit(unit.name), argv, restart=True)
     await service.start(await ctx.target(), watcher)
 
@@ -86,13 +102,18 @@ async def down_seconds(host: Host, paths: HostPaths, migration: str) -> int | No
     return int(told) if told else None
 
 
-def watch_argv(link: Link, monitor: str) -> tuple[str, ...]:
-    """The watch of a link. Its words are an address, nodes, the guest's monitor; a key stays in its file."""
+def watch_argv(link: Link, monitor: str, kind: Kind = Kind.BARE) -> tuple[str, ...]:
+    """The watch of a link. Its words are an address, nodes, the guest's monitor; a key stays in its file.
+
+    What a guest of that kind is told to go on by is looked at after the link was down, or always.
+    """
+    go_on, always = _GO_ONS[kind]
     node = {key: value for key, value in nodes.link("probe", link).items() if key != "node-name"}
     node |= {"reconnect-delay": 0, "open-timeout": 0}
     credentials = nodes.tls_object(link.endpoint, "client") or {"qom-type": "secret", "id": "none", "data": ""}
     seconds = (str(PROBE_SECONDS), str(INTERVAL_SECONDS))
-    words = (*_cut_by(link.endpoint), *seconds, json.dumps(credentials), json.dumps(node), monitor, _GO_ON)
+    probe = (*_cut_by(link.endpoint), *seconds, json.dumps(credentials), json.dumps(node))
+    words = (*probe, monitor, go_on, "1" if always else "0")
     return ("sh", "-c", _WATCH, "esd-watch", *words)
 
 
@@ -109,7 +130,7 @@ async def _start_tunnel(ctx: Context) -> None:
     plan, unit = ctx.plan, places.tunnel(ctx.plan)
     await _exchange_keys(ctx)
     ctx.hold(unit)
-    ram = f"{plan.source.paths.link_run(plan.id)}/ram.sock:{plan.target.paths.link_run(plan.id)}/ram.sock"
+    ram = f"{places.ram_socket(plan, plan.source)}:{places.ram_socket(plan, plan.target)}"
     argv = await _tunnel_argv(ctx, "-R", ram)
     tunnel = service.Service(unit.name, plan.target.paths.unit(unit.name), argv, restart=True)
     await service.start_ready(await ctx.target(), tunnel, tunnel_socket(plan))

@@ -11,13 +11,12 @@ from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import bare, processes, records, versions
 from qemu_esd.hypervisors.cmdline.carried import Place
-from qemu_esd.hypervisors.cmdline.monitors import is_libvirts
 from qemu_esd.hypervisors.cmdline.reader import read
 from qemu_esd.journal import registry
 from qemu_esd.model.disk import Image
 from qemu_esd.model.record import Begun, GuestRecord
-from qemu_esd.model.vm import Guest, QemuProcess
-from qemu_esd.phases import domains, notice
+from qemu_esd.model.vm import Guest, Kind, QemuProcess
+from qemu_esd.phases import meeting, notice
 from qemu_esd.phases.context import Monitors
 from qemu_esd.qmp import exports, jobs, machine, migrate
 from qemu_esd.qmp.session import Session
@@ -88,12 +87,10 @@ async def source(hosts: Hosts, monitors: Monitors, vm: str, host_name: str, peer
     record = await records.guest(host, here.paths, vm)
     if process is None:
         raise _not_running(vm, host_name, record)
-    if is_libvirts(read(process.argv).options):
-        raise await domains.refusal(host, vm, peer.name)
-    qemu = await _first_word(monitors, host_name, bare.monitor_of(host_name, process, here.paths), vm)
+    qemu = await _first_word(monitors, host_name, meeting.monitor_of(host_name, process, here.paths), vm)
     # What QEMU answers and what the host answers, side by side.
     guest, address, ports, begun = await asyncio.gather(
-        bare.describe(process, qemu, record),
+        meeting.describe(monitors, process, qemu, record),
         address_towards(host, peer),
         facts.ports_in_use(host),
         notice.read(host, here.paths, vm),
@@ -136,7 +133,9 @@ def _not_running(vm: str, host: str, record: GuestRecord | None) -> EsdError:
 
 
 async def _places(guest: Guest, qemu: Session) -> dict[str, Place]:
-    """Where disks without a -device of their own sit."""
+    """Where disks without a -device of their own sit. libvirt gives each its own."""
+    if guest.kind is Kind.DOMAIN:
+        return {}
     line = read(guest.process.argv)
     anonymous = [disk for disk in guest.disks if (use := line.find(disk.drive)) and use.device is None]
     return {disk.id: await bare.place(qemu, disk) for disk in anonymous}

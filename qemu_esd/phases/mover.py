@@ -55,6 +55,7 @@ async def make_local(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> N
     Raises UnfinishedError when some range cannot be read; what is there stays, and the next try goes on from it.
     """
     await _paced(station, disk, lambda throttle: _make_local(station, disk, throttle, on_bytes))
+    on_bytes(disk.size, disk.size)
 
 
 async def _paced(
@@ -157,7 +158,7 @@ async def fill_only(station: Station, disk: DiskRecord, wanted: list[nbd.Range],
     total = _bytes(wanted)
 
     async def missing() -> list[nbd.Range]:
-        return nbd.common(wanted, await windows.absent(station.host, station.sockets.nbd, disk.suid))
+        return nbd.common(wanted, await windows.absent(station.host, station.windows, disk.suid))
 
     async def filling(throttle: pace.Throttle) -> None:
         await _fill_until_none(station, disk, throttle, missing, lambda left: on_bytes(total - left, total))
@@ -188,12 +189,12 @@ def _bytes(ranges: list[nbd.Range]) -> int:
 
 
 async def _residency(station: Station, disk: DiskRecord) -> nbd.Residency:
-    return await windows.residency(station.host, station.sockets.nbd, disk.suid)
+    return await windows.residency(station.host, station.windows, disk.suid)
 
 
 async def _fill_once(station: Station, disk: DiskRecord, throttle: pace.Throttle, ranges: list[nbd.Range]) -> None:
     chunk = PACED_CHUNK if throttle.speed else DATA_CHUNK
-    async with windows.filling(station.host, station.sockets.nbd, disk.suid) as client:
+    async with windows.filling(station.host, station.windows, disk.suid) as client:
         failed = await nbd.fill(client, ranges, chunk=chunk, admit=throttle.admit)
         # By clusters, so that only those stay behind of which nothing can be had.
         again = [nbd.Range(error.offset, error.length) for error in failed]

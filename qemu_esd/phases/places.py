@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qemu_esd.graph import names
+from qemu_esd.graph.path_handler import observer
 from qemu_esd.model.disk import Endpoint, PlainTcp, TlsTcp, UnixPath
 from qemu_esd.model.host import GuestSockets, HostPaths, guest_sockets, vm_key
 from qemu_esd.model.plan import Plan, Site, Transport
@@ -12,7 +13,7 @@ from qemu_esd.model.record import LinkMember
 from qemu_esd.model.resource import Unit
 
 # The units of a link, by the first word of their names; the rest is the migration.
-LINK_UNITS = ("path", "tunnel", "watch")
+LINK_UNITS = ("path", "relay", "tunnel", "watch")
 
 
 def path_handler_name(migration: str) -> str:
@@ -43,6 +44,24 @@ def watch(plan: Plan) -> Unit:
     return Unit(plan.target.host, watch_name(plan.id))
 
 
+def relay_name(migration: str) -> str:
+    return f"relay-{migration}"
+
+
+def relay(plan: Plan) -> Unit:
+    return Unit(plan.target.host, relay_name(plan.id))
+
+
+def relay_monitor(paths: HostPaths, migration: str) -> str:
+    """Of the target's host."""
+    return f"{paths.link_run(migration)}/relay.sock"
+
+
+def relay_socket(plan: Plan) -> str:
+    """Where the domain's QEMU reads."""
+    return f"{plan.target.paths.guest_run(plan.id)}/nbd.sock"
+
+
 def tunnel(plan: Plan) -> Unit:
     return Unit(plan.target.host, tunnel_name(plan.id))
 
@@ -55,8 +74,25 @@ def key_dir(site: Site, migration: str) -> str:
 def source_socket(plan: Plan) -> str:
     """The NBD server of the source QEMU, for the path handler. A QEMU has one: ours, where the guest has come to."""
     if plan.guest.upstream:
-        return guest_sockets(plan.source.paths, plan.vm).nbd
-    return f"{plan.source.paths.link_run(plan.id)}/source.sock"
+        here = plan.source.paths
+        ours = guest_sockets(here, plan.vm).nbd
+        return ours if plan.domain is None else windows_of_domain(here, plan.guest.migration or "")
+    return f"{_qemus_folder(plan, plan.source)}/source.sock"
+
+
+def windows_of_domain(paths: HostPaths, migration: str) -> str:
+    """The NBD server of a domain that came by that migration."""
+    return f"{paths.guest_run(migration)}/windows.sock"
+
+
+def ram_socket(plan: Plan, site: Site) -> str:
+    """The end of the tunnel on one host that the guest's memory goes through."""
+    return f"{_qemus_folder(plan, site)}/ram.sock"
+
+
+def _qemus_folder(plan: Plan, site: Site) -> str:
+    """Where the guest's QEMU may make sockets."""
+    return site.paths.link_run(plan.id) if plan.domain is None else site.paths.guest_run(plan.id)
 
 
 def handler_monitor(plan: Plan) -> str:
@@ -66,6 +102,11 @@ def handler_monitor(plan: Plan) -> str:
 def handler_socket(paths: HostPaths, migration: str) -> str:
     """The monitor of a path handler, on its host."""
     return f"{paths.link_run(migration)}/control.sock"
+
+
+def observer_socket(paths: HostPaths, migration: str) -> str:
+    """The monitor of a path handler for whoever only looks."""
+    return observer(handler_socket(paths, migration))
 
 
 def handler_listen(plan: Plan) -> Endpoint:
@@ -81,6 +122,11 @@ def handler_listen(plan: Plan) -> Endpoint:
 
 def target_sockets(plan: Plan) -> GuestSockets:
     return guest_sockets(plan.target.paths, plan.vm)
+
+
+def target_monitor(plan: Plan) -> str:
+    """A domain is found by its name on any host."""
+    return target_sockets(plan).control if plan.domain is None else plan.guest.monitor
 
 
 def credentials(plan: Plan) -> str:

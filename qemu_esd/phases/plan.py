@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qemu_esd.errors import RefusedError
 from qemu_esd.graph import names, nodes
@@ -26,7 +26,8 @@ from qemu_esd.model.host import HostPaths, guest_sockets
 from qemu_esd.model.plan import DiskPlan, Plan, Problem, Site, Transport
 from qemu_esd.model.policy import ReadErrors
 from qemu_esd.model.request import Request
-from qemu_esd.phases import checks, look
+from qemu_esd.model.vm import Kind
+from qemu_esd.phases import checks, domains, look
 from qemu_esd.phases.context import Monitors
 
 
@@ -51,8 +52,12 @@ async def propose(hosts: Hosts, monitors: Monitors, request: Request, claims: Cl
         look.target(hosts, request.vm, request.target, source_host),
     )
     request.check_disks(source.guest.disks)
+    domain = None
+    if source.guest.kind is Kind.DOMAIN:
+        domain = await domains.look(hosts, monitors, source.guest, request)
+        request = replace(request, overlay_folder=request.overlay_folder or domains.FOLDER)
     folder = request.overlay_folder or f"{target.facts.paths.state}/disks"
-    plan, carried = _decide(request, source, target, claims)
+    plan, carried = _decide(request, source, target, claims, domain)
     members = [disk.member for disk in plan.disks]
     free, present, unknown = await asyncio.gather(
         files.free_bytes(target_host, folder),
@@ -64,6 +69,7 @@ async def propose(hosts: Hosts, monitors: Monitors, request: Request, claims: Cl
         *checks.missing_folder(request, present),
         *checks.existing_overlays(members, present, request.target),
         *_carry_problems(plan, carried, present),
+        *(domains.problems(domain, source.guest, request) if domain else ()),
         *unknown,
     )
     return Proposal(plan, problems, (*carried.remarks, *checks.remarks(source, target.qemu)))
@@ -99,14 +105,21 @@ def _carry_problems(plan: Plan, carried: Carried, present: frozenset[str]) -> It
 
 async def _options_problems(plan: Plan, host: Host, qemu: versions.Program | None) -> tuple[Problem, ...]:
     """An option that came or went between the source's version and the target's: QEMU would not even start."""
-    option = await versions.unknown_option(host, plan.target_argv) if qemu is not None else None
+    known = qemu is None or not plan.target_argv
+    option = None if known else await versions.unknown_option(host, plan.target_argv)
     if option is None:
         return ()
     what = f"its QEMU does not know the option {option}"
     return (Problem(host.name, what, f"start {plan.vm} without it, or see what has come in its place"),)
 
 
-def _decide(request: Request, source: look.SourceView, target: look.TargetView, claims: Claims) -> tuple[Plan, Carried]:
+def _decide(
+    request: Request,
+    source: look.SourceView,
+    target: look.TargetView,
+    claims: Claims,
+    domain: domains.DomainView | None,
+) -> tuple[Plan, Carried]:
     id = secrets.token_hex(4)
     here = Site(source.guest.host, source.facts.paths, source.address)
     there = Site(request.target, target.facts.paths, target.address)
@@ -115,10 +128,10 @@ def _decide(request: Request, source: look.SourceView, target: look.TargetView, 
     generation = source.guest.generation + 1
     endpoint = _endpoint(request.transport, here, there, nbd_port, id)
     disks = tuple(_disk_plan(request, disk, endpoint, there.paths, generation) for disk in source.guest.disks)
-    carried = _carry(request, source, there, disks, generation, id)
+    carried = domains.carried(domain) if domain else _carry(request, source, there, disks, generation, id)
     plan = Plan(
         id, source.guest, here, there, request.transport, nbd_port, ram_port, generation, disks, carried.argv,
-        request.bandwidth, request.downtime_ms,
+        request.bandwidth, request.downtime_ms, domain.target if domain else None,
     )  # fmt: skip
     return plan, carried
 

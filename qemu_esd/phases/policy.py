@@ -10,6 +10,7 @@ from qemu_esd.graph.handlers import overlays
 from qemu_esd.model.disk import images, link_of
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord
+from qemu_esd.model.vm import Kind
 from qemu_esd.phases import filter, layers, mover, windows
 from qemu_esd.phases.station import Station, with_disk
 from qemu_esd.qmp import blockdev
@@ -26,6 +27,17 @@ async def change(station: Station, disk: DiskRecord, handler: Handler) -> Statio
         return station
     await mover.end_mirror(station.qemu, disk.suid)
     await windows.close_sides(station.qemu, disk.suid)
+    return await _CHANGE[station.guest.kind](station, disk, handler)
+
+
+async def _change_domain(station: Station, disk: DiskRecord, handler: Handler) -> Station:
+    """Nothing below the device changes: a background move has a filter of its own, beside it."""
+    await filter.remove(station, disk)
+    await windows.open_all(station, (disk,))
+    return await station.rewrite(with_disk(station.record, replace(disk, handler=handler)))
+
+
+async def _change_bare(station: Station, disk: DiskRecord, handler: Handler) -> Station:
     if not handler.keeps_reads:
         await filter.remove(station, disk)
     # Never a coarse overlay above what fails reads: a write of the guest into a part of a cluster would fail too.
@@ -37,8 +49,11 @@ async def change(station: Station, disk: DiskRecord, handler: Handler) -> Statio
         station, disk = await layers.fit(station, disk, handler)
     if handler.keeps_reads:
         await filter.insert(station, disk)
-    await windows.open_all(station.qemu, station.sockets.nbd, (disk,))
+    await windows.open_all(station, (disk,))
     return await station.rewrite(with_disk(station.record, replace(disk, handler=handler)))
+
+
+_CHANGE = {Kind.BARE: _change_bare, Kind.DOMAIN: _change_domain}
 
 
 def _check(station: Station, disk: DiskRecord, handler: Handler) -> None:
@@ -49,10 +64,22 @@ def _check(station: Station, disk: DiskRecord, handler: Handler) -> None:
     if not images(disk.chain):
         hint = f"migrate {name} on to a host with space"
         raise RefusedError(f"{disk.id} has no local space, so it stays redirected", host=host, hint=hint)
+    if station.is_domain:
+        _check_domain(station, disk, handler)
     if handler is Handler.MISS and station.disk(disk).read_errors == "stop":
         # The guest would be paused at its first miss: what a device does on errors is fixed when it is made.
         hint = f"migrate it on with --disk-policy {disk.id}=miss"
         raise RefusedError(f"{disk.id} stops the guest when a read fails, so no read may miss", host=host, hint=hint)
+
+
+def _check_domain(station: Station, disk: DiskRecord, handler: Handler) -> None:
+    """Whether reads are kept, libvirt is told when a disk is made (`copy_on_read`); it has no word to change it."""
+    now = station.disk(disk)
+    keeps = now.node != now.overlay
+    if handler is Handler.BACKGROUND or (handler is not Handler.MISS and handler.keeps_reads == keeps):
+        return
+    what = f"libvirt cannot be told to make {disk.id} {handler} while {station.record.name} runs"
+    raise RefusedError(what, host=station.host.name, hint="background is what any disk of a domain can be changed to")
 
 
 async def _fail_reads(station: Station, disk: DiskRecord) -> None:

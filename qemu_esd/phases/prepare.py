@@ -6,6 +6,7 @@ A kill anywhere in here: the guest runs on the source, and everything made is in
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 from qemu_esd.errors import EsdError, QemuError, QemuGoneError, RefusedError
 from qemu_esd.graph import names, path_handler, tls
@@ -14,10 +15,12 @@ from qemu_esd.hosts import files, qemu_img, service
 from qemu_esd.journal import codec
 from qemu_esd.log import step
 from qemu_esd.model.disk import top_image
+from qemu_esd.model.host import HostPaths
 from qemu_esd.model.plan import DiskPlan, Site, Transport
 from qemu_esd.model.record import LinkRecord
 from qemu_esd.model.resource import Export, File, Folder, NbdServer, Room
-from qemu_esd.phases import aside, changes, links, mover, notice, places, windows
+from qemu_esd.model.vm import Kind
+from qemu_esd.phases import aside, changes, links, mover, notice, places, relay, rights, windows
 from qemu_esd.phases.context import Context, together
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
@@ -28,9 +31,10 @@ async def prepare(ctx: Context) -> None:
     """Make both ends ready. Raises what failed; the caller rolls back."""
     key = secrets.token_hex(32)
     await together(_make_folders(ctx, ctx.plan.source, key), _make_folders(ctx, ctx.plan.target, key))
+    await rights.give_rooms(ctx)
     await together(_prepare_source(ctx), _make_members(ctx))
     await links.connect(ctx)
-    await together(links.watch(ctx), _try_fence(ctx), _start_target(ctx))
+    await together(links.watch(ctx), _try_fence(ctx), _WAIT[ctx.plan.guest.kind](ctx))
 
 
 @step
@@ -136,7 +140,7 @@ async def _make_members(ctx: Context) -> None:
     host = await ctx.target()
     # The state folder has what the guest said there when it was there before.
     ctx.hold(Room(host.name, paths.vm_state(vm)), Folder(host.name, paths.vm_run(vm)))
-    await files.make_folders(host, f"{paths.state}/disks", paths.vm_state(vm), paths.vm_run(vm))
+    await files.make_folders(host, f"{paths.state}/disks", *_ROOMS[ctx.plan.guest.kind](paths, vm))
     for disk in ctx.plan.disks:
         await _make_member(ctx, disk)
 
@@ -164,6 +168,15 @@ async def _start_target(ctx: Context) -> None:
         raise EsdError(f"QEMU does not start for {plan.vm}: {words}", host=plan.target.host) from error
     await _check_sizes(ctx, target)
     await changes.note(target, plan)
+
+
+# A domain's sockets are libvirt's.
+_ROOMS: dict[Kind, Callable[[HostPaths, str], tuple[str, ...]]] = {
+    Kind.BARE: lambda paths, vm: (paths.vm_state(vm), paths.vm_run(vm)),
+    Kind.DOMAIN: lambda paths, vm: (paths.vm_state(vm),),
+}
+# What the target has to have ready: a QEMU that waits, or what the QEMU reads by that libvirt will start.
+_WAIT = {Kind.BARE: _start_target, Kind.DOMAIN: relay.start}
 
 
 async def _check_sizes(ctx: Context, session: Session) -> None:

@@ -13,11 +13,13 @@ from qemu_esd.errors import EsdError, RefusedError, UnfinishedError
 from qemu_esd.graph import names
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.hosts import files
-from qemu_esd.log import step
+from qemu_esd.hypervisors.libvirt import acts
+from qemu_esd.log import logger, step
 from qemu_esd.model.disk import Image, images
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import DiskRecord, GuestRecord
-from qemu_esd.phases import aside, filter, layers, linkends, mover, way_home, windows
+from qemu_esd.model.vm import Kind
+from qemu_esd.phases import aside, filter, layers, linkends, mover, relay, way_home, windows
 from qemu_esd.phases.station import Station, with_disk
 from qemu_esd.qmp import blockdev, machine
 
@@ -50,7 +52,7 @@ async def settle_disk(station: Station, disk: DiskRecord, on_bytes: OnBytes) -> 
     await layers.complete(station, disk)
     base: tuple[Image, ...] = ()
     if disk.handler is not Handler.MISS:
-        await windows.open_all(station.qemu, station.sockets.nbd, (disk,))
+        await windows.open_all(station, (disk,))
         await filter.insert(station, disk)
         base = await _bring(station, disk, lambda done, total: on_bytes(disk.id, done, total))
         await filter.remove(station, disk)
@@ -63,8 +65,34 @@ async def _bring(station: Station, disk: DiskRecord, on_bytes: mover.OnBytes) ->
     base = await way_home.come(station, disk, on_bytes)
     if not base:
         await mover.make_local(station, disk, on_bytes)
-        await _detach(station, disk)
+        await _DETACH[station.guest.kind](station, disk)
     return base
+
+
+async def _detach_domain(station: Station, disk: DiskRecord) -> None:
+    """libvirt's own pull is what makes its XML right. It finds nothing but holes, which the relay answers with zeroes:
+    a stream that is refused one writes what happens to be in its buffer.
+
+    A kill anywhere: a pull goes on by itself; the relay's zeroes are what the source has there too.
+    """
+    from qemu_esd.hypervisors.libvirt import writer
+
+    libvirt, name = await station.monitors.libvirt(station.host.name), station.record.name
+    await filter.remove(station, disk)
+    await windows.close_sides(station.qemu, disk.suid)
+    if await blockdev.has_backing(station.qemu, station.overlay(disk)):
+        await _flush(station, disk)
+        migration = station.record.migration
+        assert migration is not None
+        await relay.answer_with_zeroes(station.hosts, station.monitors, station.host.name, migration, disk)
+        await acts.pull(libvirt, name, disk.id)
+        await _check_pulled(station, disk)
+    await acts.redefine(libvirt, name, lambda xml: writer.settled(xml, (disk.id,)))
+
+
+async def _check_pulled(station: Station, disk: DiskRecord) -> None:
+    if await blockdev.has_backing(station.qemu, station.overlay(disk)):
+        raise EsdError(f"{disk.id} still has a backing after libvirt's pull", host=station.host.name)
 
 
 async def _detach(station: Station, disk: DiskRecord) -> None:
@@ -83,6 +111,9 @@ async def _detach(station: Station, disk: DiskRecord) -> None:
     await _check_detached(station, disk)
 
 
+_DETACH = {Kind.BARE: _detach, Kind.DOMAIN: _detach_domain}
+
+
 async def _check_detached(station: Station, disk: DiskRecord) -> None:
     overlay = (await blockdev.named(station.qemu))[names.overlay(disk.suid, disk.level)]
     if "backing-image" in overlay["image"] or "backing_file" in overlay:
@@ -96,7 +127,7 @@ async def _check_detached(station: Station, disk: DiskRecord) -> None:
 
 async def _flush(station: Station, disk: DiskRecord) -> None:
     """What was copied is not durable yet: qcow2's metadata may be in QEMU's cache only (measured: half a disk lost)."""
-    async with windows.look(station.host, station.sockets.nbd, disk.suid) as client:
+    async with windows.look(station.host, station.windows, disk.suid) as client:
         await client.flush()
 
 
@@ -119,6 +150,7 @@ async def cut(station: Station) -> Station:
     """End the link on this host, then let each upstream host put its member aside, the nearest first."""
     if station.linked():
         raise EsdError("a disk still needs its source", host=station.host.name)
+    await _let_go_on(station)
     for disk in station.record.disks:
         await windows.close_sides(station.qemu, disk.suid)
     await windows.close_all(station.qemu)
@@ -126,6 +158,15 @@ async def cut(station: Station) -> Station:
     for upstream in station.record.upstream:
         await aside.put_aside(await station.hosts.get(upstream.host), upstream.migration)
     return await station.rewrite(_settled(station.record))
+
+
+async def _let_go_on(station: Station) -> None:
+    """A guest that a failed read has stopped: what it asks again is here now, and the watch that would tell it goes."""
+    if await machine.run_state(station.qemu) == "io-error":
+        errors = await blockdev.io_errors(station.qemu)
+        if "nospace" not in errors.values():
+            logger.warning("a failed read had stopped the guest; all is here now, and it goes on", disks=list(errors))
+            await machine.cont(station.qemu)
 
 
 async def _drop_link(station: Station) -> None:

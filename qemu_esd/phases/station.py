@@ -6,15 +6,18 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from qemu_esd.errors import RefusedError
+from qemu_esd.graph import names
 from qemu_esd.hosts import facts
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
-from qemu_esd.hypervisors import bare, processes, records
+from qemu_esd.hypervisors import processes, records
 from qemu_esd.model.disk import Disk, link_of
 from qemu_esd.model.host import GuestSockets, HostPaths, guest_sockets
 from qemu_esd.model.record import DiskRecord, GuestRecord
-from qemu_esd.model.vm import Guest, QemuProcess
+from qemu_esd.model.vm import Guest, Kind, QemuProcess
+from qemu_esd.phases import meeting
 from qemu_esd.phases.context import Monitors
+from qemu_esd.phases.places import windows_of_domain
 from qemu_esd.qmp.session import Session
 
 
@@ -38,6 +41,24 @@ class Station:
         """The running disk that a record speaks of."""
         return next(disk for disk in self.guest.disks if disk.suid == record.suid)
 
+    def overlay(self, record: DiskRecord) -> str:
+        """The node that the guest's writes go to: of our own making, or of libvirt's."""
+        return self.disk(record).overlay if self.is_domain else names.overlay(record.suid, record.level)
+
+    def remote(self, record: DiskRecord) -> str:
+        """The node below it, by which absent data is read."""
+        return self.disk(record).backing if self.is_domain else names.remote(record.suid)
+
+    @property
+    def windows(self) -> str:
+        """The socket of the NBD server in the guest's QEMU."""
+        migration = self.record.migration
+        return windows_of_domain(self.paths, migration or "") if self.is_domain else self.sockets.nbd
+
+    @property
+    def is_domain(self) -> bool:
+        return self.guest.kind is Kind.DOMAIN
+
     def linked(self) -> tuple[DiskRecord, ...]:
         """The disks whose data is partly elsewhere, so that something may be missing here."""
         return tuple(disk for disk in self.record.disks if link_of(disk.chain))
@@ -58,9 +79,9 @@ async def open_station(hosts: Hosts, monitors: Monitors, host_name: str, vm: str
     process = await processes.find(host, vm)
     if process is None:
         raise RefusedError(f"{vm} does not run", host=host_name, hint="see: qemu-esd status")
-    monitor = bare.monitor_of(host_name, process, paths)
+    monitor = meeting.monitor_of(host_name, process, paths)
     qemu = await monitors.get(host_name, monitor, vm)
-    guest = await bare.describe(process, qemu, record)
+    guest = await meeting.describe(monitors, process, qemu, record)
     return Station(hosts, monitors, host, paths, record, guest, qemu)
 
 
@@ -83,8 +104,8 @@ async def observe(
 ) -> Station:
     """The same of a process and a record that are known already."""
     vm, paths = process.name, (await facts.look(host)).paths
-    qemu = await monitors.get(host.name, bare.observer_of(host.name, process, paths), vm)
-    guest = await bare.describe(process, qemu, record)
+    qemu = await monitors.get(host.name, meeting.observer_of(host.name, process, paths), vm)
+    guest = await meeting.describe(monitors, process, qemu, record)
     return Station(hosts, monitors, host, paths, record or GuestRecord(vm, guest.uuid, 0, ()), guest, qemu)
 
 

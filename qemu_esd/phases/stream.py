@@ -16,6 +16,7 @@ from qemu_esd.qmp import machine, migrate
 from qemu_esd.qmp.session import Events, Session
 
 PROGRESS_SECONDS = 0.5
+END_SECONDS = 1.0
 # TCP itself gives a dead link up after a quarter of an hour; a gap of ten seconds may cost it twenty.
 STALL_SECONDS = 30.0
 # Run states of a source that QEMU itself has stopped for the switchover, or that has not stopped.
@@ -94,9 +95,22 @@ async def stands_still(ctx: Context, source: Session) -> NoReturn:
         now = await migrate.progress(source)
         if now.transferred != moved:
             moved, since = now.transferred, time.monotonic()
-        ctx.report(Progress("RAM", now.transferred, now.transferred + now.remaining))
+        total = now.transferred + now.remaining
+        ctx.report(Progress("RAM", now.transferred, total, now.dirty_rate, now.expected_ms))
         await asyncio.sleep(PROGRESS_SECONDS)
     raise _given_up(ctx, "any progress of the guest's memory", STALL_SECONDS)
+
+
+async def tell_end(ctx: Context, source: Session) -> None:
+    """Reports how much memory has moved in all. Where the source does not tell any more, nobody misses it."""
+    with suppress(EsdError, TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            await _tell_end(ctx, source)
+
+
+async def _tell_end(ctx: Context, source: Session) -> None:
+    moved = (await migrate.progress(source)).transferred
+    ctx.report(Progress("RAM", moved, moved))
 
 
 def _given_up(ctx: Context, what: str, seconds: float) -> TimedOutError:

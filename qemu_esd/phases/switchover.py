@@ -106,10 +106,8 @@ async def start_target(ctx: Context) -> None:
             await machine.cont(target)
             await resumed.wait(lambda _: True, SWITCH_SECONDS, "the guest running on the target")
     ctx.clock.mark("resumed")
-    # Written now, because while the guest stood still it would have waited for our disk.
-    ctx.measure("precopy", "start", "stopped")
-    ctx.measure("downtime", "stopped", "resumed")
-    ctx.measure("resumed-after", "start", "resumed")
+    if ctx.clock.ms("stopped") is not None:
+        await stream.tell_end(ctx, await ctx.source_qemu())
 
 
 async def _apply_settings(ctx: Context, source: Session, target: Session) -> None:
@@ -156,7 +154,7 @@ async def _add_credentials(ctx: Context, source: Session) -> str:
 def ram_listen(plan: Plan) -> str:
     """Where the target's QEMU waits for the stream: one address, never all of them."""
     if plan.transport is Transport.SSH:
-        return f"unix:{plan.target.paths.link_run(plan.id)}/ram.sock"
+        return f"unix:{places.ram_socket(plan, plan.target)}"
     address = plan.target.address
     return f"tcp:[{address}]:{plan.ram_port}" if ":" in address else f"tcp:{address}:{plan.ram_port}"
 
@@ -164,7 +162,7 @@ def ram_listen(plan: Plan) -> str:
 def ram_connect(plan: Plan) -> str:
     """Where the source's QEMU sends it."""
     if plan.transport is Transport.SSH:
-        return f"unix:{plan.source.paths.link_run(plan.id)}/ram.sock"
+        return f"unix:{places.ram_socket(plan, plan.source)}"
     return ram_listen(plan)
 
 

@@ -2,7 +2,7 @@
 
 They are on a unix socket in a 0700 folder, read-only, and carry questions and answers but no disk data.
 Per disk: `map` shows the overlay with all that is below it, `own` the overlay as if there were nothing below it, and
-`far` what is below it, the source; `fill` goes through the copy-on-read filter.
+`far` what is below it, the source; by `fill` ranges are made local, where reads are kept.
 
 A map is put together from `own` and `far`. `map` would tell the same, but asks the source about each piece that the
 overlay's tables fall into: a disk of 1 TiB with nothing in it has 131,072 of them.
@@ -10,6 +10,7 @@ overlay's tables fall into: a disk of 1 TiB with nothing in it has 131,072 of th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -18,25 +19,32 @@ from qemu_esd.errors import QemuError
 from qemu_esd.graph import names
 from qemu_esd.hosts.base import Host, open_unix
 from qemu_esd.model.record import DiskRecord
+from qemu_esd.nbd.walk import BY_PIECES, BY_TIME, Pace
+from qemu_esd.phases.station import Station
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
 
 BUSY = "already"
 SECTOR = 512
 CONTEXTS = (nbd.ALLOCATION_DEPTH, nbd.BASE_ALLOCATION)
+# Of a map that is asked for in a hurry. With four at once 1 TiB takes half as long as with one, with eight as long.
+STRETCHES, SHORTEST = 4, 1 << 30
 
 
-async def open_all(qemu: Session, socket: str, disks: Iterable[DiskRecord]) -> None:
+async def open_all(station: Station, disks: Iterable[DiskRecord]) -> None:
     """Make sure that the windows of these disks are open. May be called at any time, any number of times."""
-    await serve(qemu, socket)
+    qemu = station.qemu
+    await serve(qemu, station.windows)
     present, nodes = await exports.ids(qemu), await blockdev.names(qemu)
     for disk in disks:
         suid = disk.suid
         if _id(suid, "map") not in present:
-            await exports.add(qemu, _id(suid, "map"), names.overlay(suid, disk.level), f"{suid}.map", depth=True)
+            await exports.add(qemu, _id(suid, "map"), station.overlay(disk), f"{suid}.map", depth=True)
         if names.copy_on_read(suid) in nodes and _id(suid, "fill") not in present:
-            await exports.add(qemu, _id(suid, "fill"), names.copy_on_read(suid), f"{suid}.fill")
-        await _open_sides(qemu, disk, present, nodes)
+            # The overlay, not the filter: through that what is brought over counts as written by the guest, in the
+            # dirty bitmap of the way home.
+            await exports.add(qemu, _id(suid, "fill"), station.overlay(disk), f"{suid}.fill")
+        await _open_sides(station, disk, present, nodes)
 
 
 async def open_changes(qemu: Session, socket: str, disk: DiskRecord) -> None:
@@ -55,22 +63,22 @@ async def serve(qemu: Session, socket: str) -> None:
             raise
 
 
-async def _open_sides(qemu: Session, disk: DiskRecord, present: frozenset[str], nodes: frozenset[str]) -> None:
+async def _open_sides(station: Station, disk: DiskRecord, present: frozenset[str], nodes: frozenset[str]) -> None:
     """`own` and `far`. A raw node of a fixed size is no filter: no question goes through it to the overlay's backing.
 
     It takes whole sectors only.
     """
-    suid, own, size = disk.suid, names.own(disk.suid), disk.size - disk.size % SECTOR
+    qemu, suid, own, size = station.qemu, disk.suid, names.own(disk.suid), disk.size - disk.size % SECTOR
     if own not in nodes:
-        view = {"driver": "raw", "node-name": own, "file": names.overlay(suid, disk.level), "size": size}
+        view = {"driver": "raw", "node-name": own, "file": station.overlay(disk), "size": size}
         await blockdev.add(qemu, {**view, "read-only": True})
     if _id(suid, "own") not in present:
         await exports.add(qemu, _id(suid, "own"), own, f"{suid}.own", depth=True)
     if _id(suid, "far") not in present:
-        await exports.add(qemu, _id(suid, "far"), _below(disk, nodes), f"{suid}.far")
+        await exports.add(qemu, _id(suid, "far"), _below(station, disk, nodes), f"{suid}.far")
 
 
-def _below(disk: DiskRecord, nodes: frozenset[str]) -> str:
+def _below(station: Station, disk: DiskRecord, nodes: frozenset[str]) -> str:
     """The node below the top overlay.
 
     None of them where all is local and a kill came before that was written down: then what the overlay itself says of
@@ -78,7 +86,7 @@ def _below(disk: DiskRecord, nodes: frozenset[str]) -> str:
     """
     suid = disk.suid
     lower = (names.overlay(suid, disk.level - 1),) if disk.level else ()
-    known = (*lower, names.remote(suid), names.absent(suid), names.base(suid))
+    known = (*lower, station.remote(disk), names.absent(suid), names.base(suid))
     return next((name for name in known if name in nodes), names.own(suid))
 
 
@@ -90,7 +98,7 @@ async def close_sides(qemu: Session, suid: str) -> None:
 
 
 async def close_fill(qemu: Session, suid: str) -> None:
-    """Close the window above the copy-on-read filter, so that the filter can be removed."""
+    """Close the window by which ranges are made local: nothing is kept from now on."""
     if _id(suid, "fill") in await exports.ids(qemu):
         await exports.delete(qemu, _id(suid, "fill"))
 
@@ -158,3 +166,35 @@ async def residency(host: Host, socket: str, suid: str) -> nbd.Residency:
 async def _tail(whole: nbd.Client, own: nbd.Client) -> nbd.Maps:
     """Less than a sector at the end of a disk of an odd size, which `own` does not show."""
     return await whole.map(offset=own.size) if whole.size > own.size else {context: [] for context in CONTEXTS}
+
+
+# What a source has does not change while it serves it: its maps, by what `glance` is told of them. So whoever looks
+# again and again asks nothing over a link that may be busy.
+_far_maps: dict[object, list[nbd.Extent]] = {}
+_MOST_EXTENTS, _MOST_MAPS = 1 << 16, 256
+
+
+async def glance(host: Host, socket: str, suid: str, below: object) -> nbd.Residency:
+    """The same in a hurry: for a picture, which need not be of one moment.
+
+    `below` names what is below the overlay, so that it has another name when it is another.
+    """
+    async with look(host, socket, suid) as whole, sides(host, socket, suid) as (own, far):
+        asked = (_stretched(own, nbd.ALLOCATION_DEPTH, own.size, BY_TIME), _far_map(far, own.size, below))
+        (here, there), tail = await asyncio.gather(*asked), await _tail(whole, own)
+        return nbd.residency(here + tail[nbd.ALLOCATION_DEPTH], there + tail[nbd.BASE_ALLOCATION])
+
+
+async def _far_map(far: nbd.Client, size: int, below: object) -> list[nbd.Extent]:
+    known = _far_maps.get(below) or await _stretched(far, nbd.BASE_ALLOCATION, size, BY_PIECES)
+    if len(known) < _MOST_EXTENTS and len(_far_maps) < _MOST_MAPS:
+        _far_maps[below] = known
+    return known
+
+
+async def _stretched(client: nbd.Client, context: str, size: int, pace: Pace) -> list[nbd.Extent]:
+    """The whole map, by several stretches side by side: each piece of a stretch is a round trip."""
+    step = max(size // STRETCHES, SHORTEST)
+    starts = range(0, size, step - step % SHORTEST)
+    asked = [client.map(offset=start, length=min(starts.step, size - start), pace=pace) for start in starts]
+    return nbd.merge(extent for part in await asyncio.gather(*asked) for extent in part[context])

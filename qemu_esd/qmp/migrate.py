@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from qemu_esd.errors import EsdError
 from qemu_esd.log import logger
@@ -28,7 +29,11 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Progress:
-    """`query-migrate`. Bytes of RAM; `downtime_ms` once completed; `error` once failed."""
+    """`query-migrate`. Bytes of RAM; `downtime_ms` once completed; `error` once failed.
+
+    `dirty_rate` (bytes/s) is how fast the guest writes to its memory, `expected_ms` for how long it would stand still:
+    None until QEMU has gone through all of it once.
+    """
 
     status: str
     transferred: int = 0
@@ -36,6 +41,8 @@ class Progress:
     total: int = 0
     downtime_ms: int | None = None
     error: str | None = None
+    dirty_rate: int | None = None
+    expected_ms: int | None = None
 
 
 async def progress(session: Session) -> Progress:
@@ -49,7 +56,13 @@ async def progress(session: Session) -> Progress:
         ram.get("total", 0),
         reply.get("downtime"),
         reply.get("error-desc"),
+        _dirty_rate(ram),
+        reply.get("expected-downtime") if ram.get("dirty-sync-count", 0) > 1 else None,
     )
+
+
+def _dirty_rate(ram: dict[str, Any]) -> int | None:
+    return ram["dirty-pages-rate"] * ram["page-size"] if ram.get("dirty-sync-count", 0) > 1 else None
 
 
 async def capabilities(session: Session) -> dict[str, bool]:

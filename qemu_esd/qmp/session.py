@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 from qemu.qmp import (
     ConnectError,
-    EventListener,
     ExecInterruptedError,
     ExecuteError,
     Message,
@@ -30,6 +29,13 @@ COMMAND_SECONDS = 30.0
 
 # The library logs a lost peer as an error; here that is an exception with a host's name in it.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+class EventSource(Protocol):
+    """What collects events: a QMP client's, or another."""
+
+    def empty(self) -> bool: ...
+    async def get(self) -> Mapping[str, Any]: ...
 
 
 class Session:
@@ -102,7 +108,7 @@ class Session:
 class Events:
     """Events of one session, in order. Waiting ends with QemuGoneError or HostError when the peer or the way ends."""
 
-    def __init__(self, session: Session, listener: EventListener) -> None:
+    def __init__(self, session: Session, listener: EventSource) -> None:
         self._session = session
         self._listener = listener
 

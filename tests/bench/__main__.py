@@ -18,6 +18,7 @@ from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.units import parse_rate
 from tests.bench import (
     degradation,
+    domains,
     downtime,
     handover,
     hop,
@@ -52,6 +53,7 @@ MODULES = (
     links,
     hop,
     many,
+    domains,
     start_up,
 )
 BENCHES = {module.BENCH.name: module.BENCH for module in MODULES}

@@ -41,15 +41,18 @@ class Stand:
 
 
 @asynccontextmanager
-async def open_stand(rate: int | None) -> AsyncIterator[Stand]:
-    """A lab that is ours alone, taken down whatever happens. `rate` limits its link (bytes/s each way)."""
+async def open_stand(rate: int | None, *, libvirt: bool = False) -> AsyncIterator[Stand]:
+    """A lab that is ours alone, taken down whatever happens. `rate` limits its link (bytes/s each way).
+
+    With `libvirt` its hosts have one, and must not be swept: that would end it.
+    """
     os.environ.setdefault("QEMU_ESD_LAB", f"/run/esd-bench-{os.getpid()}")
     if lab.status().state is not lab.LabState.NONE:
         raise RefusedError("a lab is there, and a benchmark would clear its hosts", hint="qemu-esd lab down")
     with tempfile.TemporaryDirectory(prefix="esd-bench-") as controller:
         os.environ["QEMU_ESD_STATE"] = controller
         try:
-            one, other = (await lab.up(2)).lab.hosts
+            one, other = (await lab.up(2, libvirt=libvirt)).lab.hosts
             await lab.set_link(replace(await lab.link_between(one.name, other.name), rate=rate))
             yield Stand(Machine(one), Machine(other), build())
         finally:

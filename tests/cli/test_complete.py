@@ -71,6 +71,8 @@ def bash(*words: str) -> list[str]:
         (("doctor", "a", "b"), ["b"]),
         (("host", "restore", "d"), ["db"]),
         (("resume", "0"), ["0badcafe"]),
+        (("report", "0"), ["0badcafe"]),
+        (("graph", "v"), ["vm1"]),
         (("rollback", "vm1", "--force-lost", "a"), ["a"]),
         (("doct",), ["doctor"]),
     ],

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from qemu_esd.api import DiskMap
 from qemu_esd.cli import render, render_map, render_outcome, render_plan, render_progress, render_status
 from qemu_esd.errors import EsdError
 from qemu_esd.model.plan import Problem, Transport
@@ -16,7 +15,7 @@ from qemu_esd.model.policy import Handler
 from qemu_esd.model.record import Measured, State
 from qemu_esd.nbd import Residence, Residency, Where
 from qemu_esd.phases.context import Progress
-from qemu_esd.view import DiskView, GuestView, JobView, MigrationView
+from qemu_esd.view import DiskMap, DiskView, GuestView, JobView, MigrationView
 from tests.support.samples import MIB, plan
 
 DISK = DiskView("vda", "suid1", "on-demand", "local", 128 * MIB, 2 * MIB, 126 * MIB, True)
@@ -233,6 +232,33 @@ def test_progress_without_a_terminal_is_a_line_for_every_tenth() -> None:
     ]
     assert steps.line_of(Progress("vda", 50 * MIB, 100 * MIB), 11.0) is None
     assert steps.line_of(Progress("RAM", 0, 0), 0.0) is None
+
+
+def test_progress_of_memory_says_whether_it_comes_to_its_end() -> None:
+    steps = render_progress.Steps()
+    assert steps.line_of(Progress("RAM", 0, 100 * MIB), 0.0) is not None
+    now = Progress("RAM", 50 * MIB, 100 * MIB, 2 * MIB, 310)
+    assert steps.line_of(now, 1.0) == (
+        "RAM   50 %  50.0 MiB of 100.0 MiB  50.0 MiB/s  1.0 s left"
+        "  the guest writes 2.0 MiB/s, would stand still for 310 ms"
+    )
+
+
+def test_progress_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "140")
+    paper = _Terminal()
+    bars = render_progress.display_for(paper)
+    bars.show(Progress("RAM", 50 * MIB, 100 * MIB, 2 * MIB, 310))
+    bars.show(Progress("vda", 50 * MIB, 100 * MIB))
+    bars.close()
+    assert "the guest writes 2.0 MiB/s, would stand still for 310 ms" in paper.getvalue()
+    assert "vda" in paper.getvalue()
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_lines_go_to_the_stream() -> None:

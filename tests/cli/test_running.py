@@ -88,3 +88,34 @@ def test_what_nohup_ignores_stays_ignored() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+STOPPED = """
+import asyncio, sys
+from qemu_esd.cli.app import _tell
+from qemu_esd.cli.running import run, stopped
+from qemu_esd.errors import EsdError
+
+async def work():
+    print("at work", flush=True)
+    await asyncio.Event().wait()
+
+try:
+    with stopped("the guest runs on", "qemu-esd status vm1"):
+        run(work(), "waiting")
+except EsdError as error:
+    _tell(error)
+    sys.exit(error.exit_status)
+"""
+
+
+def test_ctrl_c_says_what_it_has_led_to_and_the_command_to_go_on() -> None:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", STOPPED], stdout=pipe, stderr=pipe, text=True)
+    try:
+        _expect(process, "at work")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, said) == (1, "error: stopped: the guest runs on\n  try: qemu-esd status vm1\n")

@@ -4,7 +4,8 @@
 
 MOMENT: N, killed right after the record N is on the disk, counted in this process from 1; before:STATE, killed when it
 is about to write that down; asleep:STATE, stopped (SIGSTOP) right after it has; command:N, killed when it is about to
-give a host its command N; question:N, killed when it is about to ask a QEMU or a path handler for the Nth time.
+give a host its command N; question:N, killed when it is about to ask a QEMU or a path handler for the Nth time;
+at:MODULE.FUNCTION, killed when it is about to call that.
 One that does not come so far ends by itself.
 """
 
@@ -14,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from qemu_esd.cli.app import main
@@ -71,6 +73,16 @@ def die_before_question(number: int) -> None:
     Session.execute_dict = execute_or_die  # type: ignore[method-assign, assignment]
 
 
+def die_at(place: str) -> None:
+    """`place` is a function of a module, which others call by the module's name."""
+    module, _, name = place.rpartition(".")
+
+    def die(*_: Any, **__: Any) -> Any:
+        get(signal.SIGKILL, place)
+
+    setattr(import_module(f"qemu_esd.{module}"), name, die)
+
+
 def get(number: signal.Signals, at: object) -> None:
     print(at, file=sys.stderr, flush=True)
     os.kill(os.getpid(), number)
@@ -79,6 +91,11 @@ def get(number: signal.Signals, at: object) -> None:
 if __name__ == "__main__":
     kind, _, count = sys.argv[1].partition(":")
     counted = {"command": die_before_command, "question": die_before_question}
-    counted[kind](int(count)) if kind in counted else be_mortal(sys.argv[1])
+    if kind == "at":
+        die_at(count)
+    elif kind in counted:
+        counted[kind](int(count))
+    else:
+        be_mortal(sys.argv[1])
     sys.argv[:2] = ["qemu-esd"]
     main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from images.pattern import MIB
+from qemu_esd import api
 from qemu_esd.hooks import HookEvent
 from tests.integration.support.commands import Said, end, say
 from tests.integration.support.drives import Drive
@@ -92,3 +94,9 @@ def test_all_of_them_are_run_and_told_of() -> None:
     assert names == {"move", "evacuate", "ask"}
     told = (ROOT / "docs/api.md").read_text()
     assert all(f"examples/{name}.py" in told for name in names)
+
+
+def test_what_the_page_names_is_there() -> None:
+    named = set(re.findall(r"^\| .*?`(\w+)\(", (ROOT / "docs/api.md").read_text(), flags=re.MULTILINE))
+    assert {"migrate", "try_out", "open_peer"} <= named <= set(api.__all__)
+    assert all(hasattr(api, name) for name in api.__all__)

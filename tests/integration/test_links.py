@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from images.pattern import MIB
+from qemu_esd import api
 from qemu_esd.model.plan import Transport
 from qemu_esd.model.policy import Handler
+from qemu_esd.phases import settle
 from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
@@ -26,27 +28,36 @@ BACK_SECONDS = 60.0
 
 
 async def test_a_dead_link(fleet: Fleet) -> None:
-    """Two guests read what only the source has, each by its transport: their disks stop them, and nothing is lost."""
+    """Guests read what only the source has, by either transport: their disks stop them, and nothing is lost.
+
+    One is held by a controller all the while, so that nobody else tells it to go on.
+    """
     load = "esd.mode=verify esd.rate=200 esd.mix=10/0/90"
     tls = await fleet.boot(Drive("vda", 7, "t.raw", size=16 * MIB), name="tls", load=load)
     ssh = await fleet.boot(Drive("vda", 8, "s.raw", size=16 * MIB), name="ssh", load=load)
+    held = await fleet.boot(Drive("vda", 9, "h.raw", size=16 * MIB), name="held", load=load)
     await tls.migrate(fleet.b, Handler.REDIRECT, transport=Transport.TLS)
     await ssh.migrate(fleet.b, Handler.REDIRECT, transport=Transport.SSH)
-    async with cut("hostA", "hostB"):
-        await asyncio.gather(*map(noticed, (tls, ssh)))
-        await asyncio.gather(*map(stopped, (tls, ssh)))
-        for guest in (tls, ssh):
-            seen = await guest.look()
-            assert seen.link_down_s is not None
-            assert seen.waiting_requests
-            told = (await say("status", guest.name)).out
-            assert ("link down for" in told, "has stopped it" in told) == (True, True), told
-    await asyncio.gather(*map(goes_on, (tls, ssh)))
-    for guest in (tls, ssh):
+    await held.migrate(fleet.b, Handler.REDIRECT)
+    async with api.open_guest("held", "hostB") as station:
+        async with cut("hostA", "hostB"):
+            await asyncio.gather(*map(noticed, (tls, ssh)))
+            await asyncio.gather(*map(stopped, (tls, ssh, held)))
+            for guest in (tls, ssh):
+                seen = await guest.look()
+                assert seen.link_down_s is not None
+                assert seen.waiting_requests
+                told = (await say("status", guest.name)).out
+                assert ("link down for" in told, "has stopped it" in told) == (True, True), told
+        await asyncio.gather(*map(goes_on, (tls, ssh)))
+        assert await answer(held) == "io-error"
+        await settle.settle(station, lambda *_: None)
+        assert await answer(held) == "running"
+    for guest in (tls, ssh, held):
         await guest.is_well()
         await guest.pause()
         await guest.recheck()
-    await fleet.finish(tls, ssh)
+    await fleet.finish(tls, ssh, held)
 
 
 async def noticed(guest: Guest) -> None:

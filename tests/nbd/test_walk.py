@@ -21,6 +21,7 @@ from qemu_esd.nbd.walk import (
     SLOW_SECONDS,
     UNTOLD,
     Pace,
+    PaceByPieces,
     reached,
     walk,
 )
@@ -122,7 +123,7 @@ async def test_slow_answers_make_requests_shorter_so_that_nobody_waits_for_one_f
 def test_a_request_stays_within_what_is_useful_and_what_the_protocol_carries(answers: list[float]) -> None:
     pace = Pace()
     for seconds in answers:
-        pace = pace.after(seconds)
+        pace = pace.after(seconds, 1)
         assert MIN_REQUEST <= pace.length <= MAX_REQUEST and pace.length % (1 << 16) == 0
         assert pace.length < 4 * GIB
 
@@ -130,8 +131,16 @@ def test_a_request_stays_within_what_is_useful_and_what_the_protocol_carries(ans
 def test_quick_answers_make_requests_as_long_as_they_can_be() -> None:
     pace = Pace()
     for _ in range(10):
-        pace = pace.after(0)
+        pace = pace.after(0, 1)
     assert pace.length == MAX_REQUEST
+
+
+def test_over_a_slow_link_few_pieces_are_asked_for_in_long_requests_and_many_in_short_ones() -> None:
+    long: Pace = PaceByPieces()
+    short: Pace = PaceByPieces()
+    for _ in range(4):
+        long, short = long.after(10 * SLOW_SECONDS, 2), short.after(10 * SLOW_SECONDS, 1000)
+    assert (long.length, short.length) == (MAX_REQUEST, FIRST_REQUEST >> 4)
 
 
 def test_an_answer_within_the_first_block_is_no_progress() -> None:

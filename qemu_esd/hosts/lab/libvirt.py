@@ -38,3 +38,4 @@ def write_settings(host: LabHost) -> None:
     etc = host.data / "libvirt-etc"
     write_file(etc / "libvirtd.conf", _LIBVIRTD_CONF)
     write_file(etc / "qemu.conf", _QEMU_CONF)
+    (host.data / "libvirt-state" / "images").mkdir(parents=True, exist_ok=True)

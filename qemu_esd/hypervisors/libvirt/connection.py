@@ -1,13 +1,15 @@
 """The libvirt of a host, through the connection that we have to the host: its users, keys and names are those of ssh.
 
 Every call blocks until libvirt has answered, so each has a thread, and what it needs from the event loop (the forwarded
-socket) goes on meanwhile.
+socket) goes on meanwhile. A libvirtd may be started again at any time, its domains run on: the next call opens a new
+connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from types import ModuleType
@@ -17,68 +19,108 @@ from urllib.parse import quote
 from qemu_esd.errors import HostError, LibvirtError, RefusedError, TimedOutError
 from qemu_esd.hosts import files
 from qemu_esd.hosts.base import Host
+from qemu_esd.hypervisors.libvirt import events
 from qemu_esd.hypervisors.libvirt.domain import Domain
 
-SOCKET = "/run/libvirt/libvirt-sock"
+# libvirtd for all, or the one for QEMU where there are several.
+SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
 # libvirtd may have to wait for another job on the same domain.
 CALL_SECONDS = 60.0
+# So long a libvirtd that was there may take to start again.
+RESTART_SECONDS, LOOK_SECONDS = 20.0, 0.1
 
 T = TypeVar("T")
 
 
 class Connection:
-    """An open connection to the libvirt of a host."""
+    """The libvirt of a host. `events` is where it tells what happens to its domains."""
 
-    def __init__(self, libvirt: ModuleType, connection: Any, host: str) -> None:
-        self._libvirt = self.binding = libvirt
-        self._connection = connection
-        self.host = host
+    def __init__(self, binding: ModuleType, on: Host) -> None:
+        self.binding = binding
+        self.host = on.name
+        self.events = events.Post()
+        self._on = on
+        self._raw: Any = None
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Raises HostError where no libvirtd listens, LibvirtError."""
+        self._raw = await self._connect()
 
     async def call(self, what: str, act: Callable[[Any], T], seconds: float | None = CALL_SECONDS) -> T:
         """What `act` makes of the connection, in a thread; `what` tells what it was asked for.
 
-        Raises LibvirtError, TimedOutError.
+        Raises LibvirtError, TimedOutError, and HostError where libvirtd went away meanwhile.
         """
-        return await _ask(self._libvirt, self.host, what, lambda: act(self._connection), seconds)
+        raw = await self.raw()
+        try:
+            return await self._ask(what, lambda: act(raw), seconds)
+        except LibvirtError as error:
+            if raw.isAlive():
+                raise
+            what = f"libvirtd has ended while it was asked for {what}"
+            raise HostError(what, host=self.host, hint="see that it runs there, then give the command again") from error
+
+    async def raw(self) -> Any:
+        """The binding's own connection, which lives."""
+        async with self._opening:
+            if not self._raw.isAlive():
+                self._raw = await self._again()
+            return self._raw
 
     async def domain(self, name: str) -> Domain | None:
         """What libvirt says of the domain called `name`; None if it has none. Raises LibvirtError, TimedOutError."""
-        return await _ask(self._libvirt, self.host, f"what {name} is", lambda: self._domain(name))
-
-    def _domain(self, name: str) -> Domain | None:
         try:
-            domain = self._connection.lookupByName(name)
-        except self._libvirt.libvirtError as error:
-            if error.get_error_code() == self._libvirt.VIR_ERR_NO_DOMAIN:
+            return await self.call(f"what {name} is", lambda raw: _domain(self.binding, raw.lookupByName(name)))
+        except LibvirtError as error:
+            if error.code == self.binding.VIR_ERR_NO_DOMAIN:
                 return None
             raise
-        # Here, because the parser is loaded only where there are domains.
-        from qemu_esd.hypervisors.libvirt.reader import read
-
-        return Domain(
-            configuration=read(domain.XMLDesc()),
-            state=_states(self._libvirt).get(domain.state()[0], "in an unknown state"),
-            persistent=bool(domain.isPersistent()),
-            snapshots=domain.snapshotNum(),
-            checkpoints=len(domain.listAllCheckpoints()),
-        )
 
     async def close(self) -> None:
         """One that does not answer is left to the end of our process."""
         with suppress(LibvirtError, TimedOutError):
-            await _ask(self._libvirt, self.host, "to close the connection", self._connection.close)
+            await self._ask("to close the connection", self._raw.close, CALL_SECONDS)
+
+    async def _again(self) -> Any:
+        """A libvirtd that is started again is not there for a moment."""
+        deadline = time.monotonic() + RESTART_SECONDS
+        while True:
+            try:
+                return await self._connect()
+            except (HostError, LibvirtError):
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def _connect(self) -> Any:
+        present = await files.existing(self._on, *SOCKETS)
+        socket = next((path for path in SOCKETS if path in present), None)
+        if socket is None:
+            raise HostError(
+                "no libvirtd listens there", host=self.host, hint=f"on it: virsh --connect {uri('local')} uri"
+            )
+        opening = f"qemu+unix:///system?socket={quote(await self._on.forward(socket))}"
+        raw = await self._ask("to open a connection", lambda: self.binding.open(opening), CALL_SECONDS)
+        loop = asyncio.get_running_loop()
+        await self._ask("its events", lambda: self.events.subscribe(self.binding, raw, loop), CALL_SECONDS)
+        return raw
+
+    async def _ask(self, what: str, call: Callable[[], T], seconds: float | None) -> T:
+        try:
+            async with asyncio.timeout(seconds):
+                return await _in_thread(call)
+        except self.binding.libvirtError as error:
+            raise LibvirtError(what, str(error), code=error.get_error_code(), host=self.host) from error
+        except TimeoutError as error:
+            raise TimedOutError("an answer of libvirt", seconds or 0, host=self.host) from error
 
 
 @asynccontextmanager
 async def open_libvirt(host: Host) -> AsyncIterator[Connection]:
     """Raises RefusedError without libvirt's binding for Python, HostError where no libvirtd listens, LibvirtError."""
-    libvirt = _binding()
-    if not await files.existing(host, SOCKET):
-        raise HostError("no libvirtd listens there", host=host.name, hint=f"on it: virsh --connect {uri('local')} uri")
-    path = quote(await host.forward(SOCKET))
-    opening = f"qemu+unix:///system?socket={path}"
-    raw = await _ask(libvirt, host.name, "to open a connection", lambda: libvirt.open(opening))
-    connection = Connection(libvirt, raw, host.name)
+    connection = Connection(_binding(), host)
+    await connection.open()
     try:
         yield connection
     finally:
@@ -100,21 +142,22 @@ def _binding() -> ModuleType:
         ) from error
     # It prints each error besides raising it.
     libvirt.registerErrorHandler(lambda *_: None, None)
+    events.start(libvirt)
     binding: ModuleType = libvirt
     return binding
 
 
-async def _ask(
-    libvirt: ModuleType, host: str, what: str, call: Callable[[], T], seconds: float | None = CALL_SECONDS
-) -> T:
-    """The result of `call`, which blocks. `what` it asks for is told where it fails."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await _in_thread(call)
-    except libvirt.libvirtError as error:
-        raise LibvirtError(what, str(error), host=host) from error
-    except TimeoutError as error:
-        raise TimedOutError("an answer of libvirt", seconds or 0, host=host) from error
+def _domain(binding: ModuleType, domain: Any) -> Domain:
+    # Here, because the parser is loaded only where there are domains.
+    from qemu_esd.hypervisors.libvirt.reader import read
+
+    return Domain(
+        configuration=read(domain.XMLDesc()),
+        state=_states(binding).get(domain.state()[0], "in an unknown state"),
+        persistent=bool(domain.isPersistent()),
+        snapshots=domain.snapshotNum(),
+        checkpoints=len(domain.listAllCheckpoints()),
+    )
 
 
 async def _in_thread(call: Callable[[], T]) -> T:
@@ -133,7 +176,8 @@ async def _in_thread(call: Callable[[], T]) -> T:
             try:
                 result = call()
             except Exception as error:
-                loop.call_soon_threadsafe(tell, future.set_exception, error)
+                # Its frames hold domains, and those the connection: whoever lets go of it last closes it, and waits.
+                loop.call_soon_threadsafe(tell, future.set_exception, error.with_traceback(None))
             else:
                 loop.call_soon_threadsafe(tell, future.set_result, result)
 

@@ -11,12 +11,18 @@ class Layer:
     """One image of a disk, or what stands for one. `kind` is libvirt's word: file, block, network, volume …
 
     `place` is a path, "protocol://host/name", or "pool/volume"; "" for an empty drive. `format`: None where libvirt
-    does not say.
+    does not say. `index` is by what libvirt names its nodes, while the guest runs.
     """
 
     kind: str
     place: str
     format: str | None
+    index: int | None = None
+
+    @property
+    def nodes(self) -> tuple[str, str]:
+        """What libvirt calls its nodes: the format's (newer ones make none for a raw image), and the file's."""
+        return f"libvirt-{self.index}-format", f"libvirt-{self.index}-storage"
 
 
 @dataclass(frozen=True)
@@ -36,23 +42,40 @@ class DomainDisk:
     wwn: str | None = None
     read_only: bool = False
     shareable: bool = False
+    alias: str | None = None
 
     @property
     def is_local(self) -> bool:
         """Whether it holds data of this host alone, which would have to follow the guest."""
-        mine = self.device == "disk" and not self.read_only and not self.shareable
-        return mine and self.chain[0].kind == "file"
+        return self._is_written and self.chain[0].kind == "file"
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it may hold data of this host alone, in a way that we cannot move."""
+        return self._is_written and self.chain[0].kind not in ("file", "network")
+
+    @property
+    def _is_written(self) -> bool:
+        return self.device == "disk" and not self.read_only and not self.shareable
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What the XML of a domain says. `obstacles`: what of it can be on one host only, in words."""
+    """What the XML of a domain says. `obstacles`: what of it can be on one host only, in words.
+
+    `owner` is the user of its QEMU ("uid:gid", None: libvirt does not say), `own_owner` whether the domain itself names
+    him. `files` are files of the host that it starts with: kernel, firmware, media. `confined_by`: apparmor, selinux.
+    """
 
     name: str
     uuid: str
     machine_type: str
     disks: tuple[DomainDisk, ...]
     obstacles: tuple[str, ...]
+    owner: str | None = None
+    own_owner: bool = False
+    files: tuple[str, ...] = ()
+    confined_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

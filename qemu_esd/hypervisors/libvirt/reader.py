@@ -15,7 +15,19 @@ from qemu_esd.hypervisors.libvirt.domain import Configuration, DomainDisk, Layer
 # Where the place of a layer is written in its <source>, by its kind.
 _PLACES = {"file": "file", "block": "dev", "dir": "dir", "vhostuser": "path"}
 # Devices that are of one host, and what they are called.
-_OBSTACLES = {"hostdev": "a device of the host", "filesystem": "a shared folder", "shmem": "shared memory"}
+_OBSTACLES = {
+    "devices/hostdev": "a device of the host",
+    "devices/interface[@type='hostdev']": "a network device of the host",
+    "devices/filesystem": "a shared folder",
+    "devices/shmem": "shared memory",
+    "os/nvram": "a writable store of UEFI variables",
+    "devices/disk/source/encryption": "an encrypted image",
+    "devices/disk/source/slices": "a slice of an image",
+    "devices/disk/transient": "a disk that forgets what is written",
+    "devices/disk/mirror": "a copy of a disk under way",
+}
+# Files that it starts with, which stay where they are.
+_FILES = ("os/kernel", "os/initrd", "os/dtb", "os/loader")
 
 
 def read(xml: str) -> Configuration:
@@ -32,7 +44,32 @@ def read(xml: str) -> Configuration:
         machine_type=_find(root, "os/type").get("machine", ""),
         disks=tuple(_disk(disk) for disk in root.iterfind("devices/disk")),
         obstacles=tuple(_obstacles(root)),
+        owner=_owner(root),
+        own_owner=root.find("seclabel[@model='dac'][@type='static']") is not None,
+        files=tuple(_files(root)),
+        confined_by=tuple(
+            label.get("model", "")
+            for label in root.iterfind("seclabel")
+            if label.get("model", "dac") != "dac" and label.get("type") != "none"
+        ),
     )
+
+
+def _owner(root: Element) -> str | None:
+    """As numbers, where libvirt writes them so; a leading + says that they are."""
+    label = root.findtext("seclabel[@model='dac']/label")
+    return label.replace("+", "") if label else None
+
+
+def _files(root: Element) -> Iterator[str]:
+    for path in _FILES:
+        if text := root.findtext(path):
+            yield text
+    for disk in root.iterfind("devices/disk[@type='file']"):
+        source = disk.find("source")
+        stays = disk.get("device", "disk") != "disk" or disk.find("readonly") is not None
+        if stays and source is not None and source.get("file"):
+            yield source.get("file", "")
 
 
 def _find(element: Element, path: str) -> Element:
@@ -60,6 +97,7 @@ def _disk(disk: Element) -> DomainDisk:
         # libvirt writes it for a CD-ROM, but not everybody who describes one.
         read_only=disk.find("readonly") is not None or device == "cdrom",
         shareable=disk.find("shareable") is not None,
+        alias=None if (alias := disk.find("alias")) is None else alias.get("name"),
     )
 
 
@@ -75,7 +113,9 @@ def _chain(disk: Element, format: str | None) -> Iterator[Layer]:
 
 def _layer(holder: Element, format: str | None) -> Layer:
     kind, source = holder.get("type", "file"), holder.find("source")
-    return Layer(kind, "" if source is None else _place(kind, source), format)
+    # Of the top image it is written at its source, of those below at themselves.
+    index = holder.get("index") or (None if source is None else source.get("index"))
+    return Layer(kind, "" if source is None else _place(kind, source), format, int(index) if index else None)
 
 
 def _place(kind: str, source: Element) -> str:
@@ -94,8 +134,8 @@ def _host(host: Element | None) -> str:
 
 
 def _obstacles(root: Element) -> Iterator[str]:
-    for tag, what in _OBSTACLES.items():
-        count = len(root.findall(f"devices/{tag}"))
+    for path, what in _OBSTACLES.items():
+        count = len(root.findall(path))
         if count:
             yield what if count == 1 else f"{what} ({count} of them)"
     for disk in root.iterfind("devices/disk"):

@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support.schema import holds
+
 END_SECONDS = 180.0
 
 
@@ -40,8 +42,11 @@ async def end(process: asyncio.subprocess.Process) -> Said:
 
 
 async def say(*words: str) -> Said:
-    """`qemu-esd WORDS...`"""
-    return await end(await start(*words))
+    """`qemu-esd WORDS...` What it prints as JSON is held to its schema."""
+    said = await end(await start(*words))
+    if said.out and words[0] in ("migrate", "status") and "--json" in words and "--dry-run" not in words:
+        holds(words[0], said.json)
+    return said
 
 
 async def say_and_die(moment: int | str, *words: str) -> Said:

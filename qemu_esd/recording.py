@@ -1,0 +1,135 @@
+"""Remembers how a migration goes while it goes; `model/trail.py` says what. Nothing of it may break a migration off."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from qemu_esd import __version__, migration
+from qemu_esd.errors import EsdError
+from qemu_esd.journal import store, trail
+from qemu_esd.log import logger
+from qemu_esd.model.record import GuestRecord, Measured, State
+from qemu_esd.model.trail import Remark, Sample, Snapshot, Versions
+from qemu_esd.nbd.cells import cell_bytes, cells
+from qemu_esd.phases.context import Context, Progress, Reporter
+from qemu_esd.phases.settle import OnBytes
+from qemu_esd.phases.station import Station
+from qemu_esd.view import DiskMap, disk_maps
+
+CELLS = 512
+# So long a picture of what was where when the guest arrived may take, at most.
+ARRIVAL_SECONDS = 10.0
+
+
+class Recorder:
+    """Of one migration. What comes through `hearing` goes on to whoever listens."""
+
+    def __init__(self, id: str) -> None:
+        self._id = id
+        self._pace = trail.Pace()
+        self._latest: dict[str, Sample] = {}
+
+    def hearing(self, report: Reporter) -> Reporter:
+        def hear(event: State | Measured | Progress) -> None:
+            if isinstance(event, Progress):
+                self._sample(event)
+            else:
+                self._last_samples()
+            report(event)
+
+        return hear
+
+    def hearing_bytes(self, on_bytes: OnBytes) -> OnBytes:
+        """The same for who hears of disks only: which, and how many bytes of how many."""
+
+        def hear(disk: str, done: int, total: int) -> None:
+            self._sample(Progress(disk, done, total))
+            on_bytes(disk, done, total)
+
+        return hear
+
+    def _sample(self, now: Progress) -> None:
+        sample = Sample(now.what, now.done, now.total, now.dirty_rate, now.downtime_ms)
+        if self._pace.wants(now.what, time.monotonic()):
+            self._latest.pop(now.what, None)
+            trail.append(self._id, sample)
+        else:
+            self._latest[now.what] = sample
+
+    def _last_samples(self) -> None:
+        """What comes to its end is known to the end."""
+        for sample in self._latest.values():
+            trail.append(self._id, sample)
+        self._latest.clear()
+
+    def remark(self, level: str, text: str) -> None:
+        trail.append(self._id, Remark(level, text))
+
+    def versions(self, source: str, source_version: tuple[int, ...], station: Station) -> None:
+        qemu = {source: _dotted(source_version), station.host.name: _dotted(station.guest.version)}
+        trail.append(self._id, Versions(__version__, qemu))
+
+    async def finish(self, ctx: Context, station: Station) -> Station:
+        """What the policy moves by itself. Beside it, what was where when the guest arrived is remembered."""
+        looking = asyncio.ensure_future(self._at_the_arrival(station))
+        try:
+            return await migration.finish(ctx, station)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+    async def _at_the_arrival(self, station: Station) -> None:
+        async with asyncio.timeout(ARRIVAL_SECONDS):
+            self._snapshots("arrived", await disk_maps(station, station.guest.disks))
+
+    async def at_the_end(self, station: Station) -> tuple[DiskMap, ...]:
+        """What is where at the end of a command."""
+        maps = await disk_maps(station, station.guest.disks)
+        self._snapshots("end", maps)
+        return maps
+
+    def _snapshots(self, moment: str, maps: Iterable[DiskMap]) -> None:
+        for each in maps:
+            trail.append(self._id, snapshot(moment, each))
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+@contextmanager
+def remembering(id: str) -> Iterator[Recorder]:
+    """While this is open, warnings are remembered too, and the error that it ends with."""
+    recorder, former = Recorder(id), logger.heard
+    logger.heard = lambda text: recorder.remark("warning", text)
+    try:
+        yield recorder
+    except EsdError as error:
+        # Without its hint: a command that was right then may be wrong when it is read.
+        recorder.remark("error", str(error))
+        raise
+    finally:
+        logger.heard = former
+        recorder._last_samples()
+
+
+@contextmanager
+def remembering_guest(record: GuestRecord) -> Iterator[Recorder | None]:
+    """The same of the guest's last migration, where this controller has its journal; None elsewhere."""
+    if record.migration is None or not store.path_of(record.migration).exists():
+        yield None
+        return
+    with remembering(record.migration) as recorder:
+        yield recorder
+
+
+def snapshot(moment: str, disk: DiskMap) -> Snapshot:
+    """Where the data of a disk is, in a few hundred letters."""
+    view, letters, cell = disk.view, "", 0
+    if disk.residency is not None:
+        cell = cell_bytes(view.virtual_bytes, CELLS)
+        letters = cells(disk.residency, view.virtual_bytes, cell)
+    return Snapshot(moment, view.disk, view.virtual_bytes, view.local_bytes, view.remote_bytes, letters, cell)

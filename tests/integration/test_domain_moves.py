@@ -1,0 +1,152 @@
+"""Domains of libvirt move: by libvirt's own tools, and by what the guest says, everything is as it should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from images.build import GuestImage
+from images.pattern import MIB
+from qemu_esd.hosts import lab
+from tests.integration.support import content
+from tests.integration.support.certificates import with_certificates
+from tests.integration.support.commands import say
+from tests.integration.support.domain import IMAGES, Domain, booted, nothing_left
+from tests.integration.support.drives import Drive
+from tests.integration.support.machine import SRV, Machine
+
+pytestmark = pytest.mark.lab
+
+Hosts = tuple[lab.LabHost, ...]
+CHAIN, RAW = Drive("vda", 7, "a.qcow2", size=32 * MIB, chain=1), Drive("sda", 9, size=8 * MIB)
+CDROM = """<disk type="file" device="cdrom"><driver name="qemu" type="raw"/>
+  <source file="/srv/cd.iso"/><target dev="sdb" bus="scsi"/><readonly/></disk>"""
+
+
+def disks(domain: Domain, *flags: str) -> dict[str | None, Any]:
+    """Per disk: its image, what is below it, and whether reads are kept."""
+    found = dict[str | None, Any]()
+    for disk in domain.dumpxml(*flags).iterfind("devices/disk[@device='disk']"):
+        target, source, driver = disk.find("target"), disk.find("source"), disk.find("driver")
+        assert target is not None and source is not None and driver is not None
+        below = disk.find("backingStore/source/host")
+        socket = None if below is None else below.get("socket")
+        found[target.get("dev")] = (source.get("file"), socket, driver.get("copy_on_read"))
+    return found
+
+
+async def test_a_domain_moves_and_libvirt_knows(libvirt_hosts: Hosts, guest_image: GuestImage, tmp_path: Path) -> None:
+    async with booted(libvirt_hosts, guest_image, CHAIN, RAW, disks=CDROM) as (web1, b):
+        a, seen = web1.machine, await web1.disks()
+        words = ("migrate", "web1", "hostB", "--from", "hostA", "--transport", "ssh", "--json")
+        moved = await say(*words, "--policy", "on-demand", "--disk-policy", "sda=redirect")
+        assert moved.status == 0, moved.err
+        id = moved.json["id"]
+        web1.arrived(b)
+        await web1.is_well()
+        await web1.sees(seen)
+        assert a.run("virsh", "--quiet", "list", "--all", "--name").stdout.strip() == ""
+        assert a.qemus("web1") == ()
+        relay = f"/run/qemu-esd/guest/{id}/nbd.sock"
+        vda, sda = (f"{IMAGES}/web1.{web1.suid(drive)}.g1.qcow2" for drive in web1.drives)
+        for flags in ((), ("--inactive",)):
+            assert disks(web1, *flags) == {"vda": (vda, relay, "on"), "sda": (sda, relay, "off")}
+        assert web1.images() == {"vda": vda, "sda": sda, "sdb": f"{SRV}/cd.iso"}
+
+        told = (await say("status", "web1", "--json")).json["vms"][0]
+        assert (told["host"], told["link"], told["run_state"]) == ("hostB", "up", "running")
+        assert [0 < disk["local_bytes"] < disk["virtual_bytes"] for disk in told["disks"]] == [True, True]
+        assert "remote" in (await say("map", "web1", "vda")).out
+        for disk, policy in (("vda", "redirect"), ("vda", "miss"), ("sda", "on-demand")):
+            refused = await say("policy", "web1", disk, policy)
+            assert (refused.status, "libvirt cannot be told" in refused.err) == (3, True), refused
+
+        settled = await say("settle", "web1", "--json")
+        assert settled.status == 0, settled.err
+        await web1.is_well()
+        assert disks(web1) == {"vda": (vda, None, "on"), "sda": (sda, None, "off")}
+        assert disks(web1, "--inactive") == {"vda": (vda, None, None), "sda": (sda, None, None)}
+        assert web1.virsh("blockjob", "web1", "vda") == ""
+        assert a.path_handlers() == b.path_handlers() == ()
+        assert (await say("release", "web1")).status == 0
+        nothing_left(a, b)
+        await web1.pause()
+        await web1.recheck()
+
+        web1.virsh("destroy", "web1")
+        for drive in web1.drives:
+            content.check_standalone(web1.member_of(drive))
+            content.check_content(
+                content.flatten(content.image(web1.member_of(drive), "qcow2"), tmp_path / "flat"), drive
+            )
+        web1.leave_terminal()
+        web1.virsh("start", "web1")
+        await web1.starts_anew()
+        await plain_migration_back(web1, a)
+
+
+async def plain_migration_back(web1: Domain, a: Machine) -> None:
+    """As its users do it, who need not know that it has ever been anywhere."""
+    for path in list(web1.images().values())[:2]:
+        size = content.facts(web1.machine.lab.data / "libvirt-state" / path.removeprefix("/var/lib/libvirt/"))
+        a.run("qemu-img", "create", "-q", "-f", "qcow2", path, str(size["virtual-size"]))
+    words = ("--live", "--copy-storage-all", "--persistent", "--undefinesource", "web1", "qemu+ssh://hostA/system")
+    web1.virsh("migrate", *words)
+    web1.leave_terminal()
+    web1.machine = a
+    web1.listen()
+    now = await web1.status()
+    assert (now.number("err"), web1.state()) == (0, "running")
+
+
+USER = """<seclabel type="static" model="dac" relabel="yes"><label>+64055:+64055</label></seclabel>"""
+
+
+async def test_a_transient_domain_of_another_user_comes_whole(
+    libvirt_hosts: Hosts, guest_image: GuestImage, tmp_path: Path
+) -> None:
+    """All of it encrypted by TLS; its QEMU may use what it needs, and nothing else of ours."""
+    with with_certificates([Machine(host) for host in libvirt_hosts], tmp_path):
+        async with booted(libvirt_hosts, guest_image, CHAIN, more=USER, persistent=False) as (web1, b):
+            a = web1.machine
+            moved = await say("migrate", "web1", "hostB", "--from", "hostA", "--policy", "on-demand", "--json")
+            assert moved.status == 0, moved.err
+            web1.arrived(b)
+            await web1.is_well()
+            assert web1.member_of(CHAIN).stat().st_uid == 64055
+            assert a.path(f"{CHAIN.path}.moved-{moved.json['id']}").stat().st_uid == 0
+            as_user = ("setpriv", "--reuid=64055", "--regid=64055", "--clear-groups")
+            for path in ("/run/qemu-esd/link", "/run/qemu-esd", "/var/lib/qemu-esd"):
+                assert b.run(*as_user, "ls", path, check=False).returncode != 0, path
+            changed = await say("policy", "web1", "background", "--json")
+            assert changed.status == 0, changed.err
+            settled = await say("settle", "web1", "--json")
+            assert settled.status == 0, settled.err
+            assert disks(web1) == {"vda": (f"{IMAGES}/web1.{web1.suid(CHAIN)}.g1.qcow2", None, "on")}
+            await web1.is_well()
+            await web1.pause()
+            await web1.recheck()
+            assert (await say("release", "web1")).status == 0
+            nothing_left(a, b)
+            web1.virsh("destroy", "web1")
+            content.check_standalone(web1.member_of(CHAIN))
+
+
+async def test_on_and_home_before_it_is_settled(libvirt_hosts: Hosts, guest_image: GuestImage) -> None:
+    async with booted(libvirt_hosts, guest_image, CHAIN) as (web1, b):
+        a = web1.machine
+        for source, target in ((a, b), (b, a)):
+            words = ("--from", source.name, "--policy", "on-demand", "--plaintext", "--yes")
+            moved = await say("migrate", "web1", target.name, *words)
+            assert moved.status == 0, moved.err
+            web1.arrived(target)
+            await web1.is_well()
+        settled = await say("settle", "web1")
+        assert settled.status == 0, settled.err
+        assert disks(web1) == {"vda": (f"{IMAGES}/web1.{web1.suid(CHAIN)}.g2.qcow2", None, "on")}
+        await web1.pause()
+        await web1.recheck()
+        assert (await say("release", "web1")).status == 0
+        nothing_left(a, b)
