@@ -44,13 +44,15 @@ while :; do
 done
 """
 
-# A guest that a failed read has stopped (`io-error`) is told to go on: status 1, look again. So too where a controller
-# is at work on it, which holds its control monitor. One that runs, or was paused by somebody, is left alone: status 0.
+# A guest that a failed read has stopped (`io-error`) is told to go on: status 1, look again. One that runs, waits
+# for room, was paused by somebody, or is being worked on by a controller (which holds its control monitor) is left alone:
+# status 0.
 _GO_ON = (
     perl.QMP
     + r"""
-my $ask = qmp($ARGV[0]) or exit 1;
+my $ask = qmp($ARGV[0]) or exit 0;
 exit 0 unless $ask->("query-status") =~ /"status": *"io-error"/;
+exit 0 if $ask->("query-block") =~ /"io-status": *"nospace"/;
 $ask->("cont");
 exit 1;
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -114,6 +115,10 @@ async def test_the_source_is_told_to_run_before_the_commit(fleet: Fleet, monkeyp
     before, inside, take = places(fleet), await qemu_facts(guest), handover.take_images
 
     async def too_late(ctx: Context) -> None:
+        # QEMU tells the end of its stream a moment before it can be told to run again.
+        async with asyncio.timeout(10):
+            while word(fleet.a, "query-status")["return"]["status"] != "postmigrate":
+                await asyncio.sleep(0.01)
         assert "error" not in word(fleet.a, "cont")
         await take(ctx)
 

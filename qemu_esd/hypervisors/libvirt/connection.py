@@ -61,6 +61,13 @@ class Connection:
             what = f"libvirtd has ended while it was asked for {what}"
             raise HostError(what, host=self.host, hint="see that it runs there, then give the command again") from error
 
+    async def _question(self, what: str, act: Callable[[Any], T]) -> T:
+        """As `call`, for what changes nothing: asked again where libvirtd had ended and was started anew."""
+        try:
+            return await self.call(what, act)
+        except HostError:
+            return await self.call(what, act)
+
     async def raw(self) -> Any:
         """The binding's own connection, which lives."""
         async with self._opening:
@@ -71,7 +78,7 @@ class Connection:
     async def domain(self, name: str) -> Domain | None:
         """What libvirt says of the domain called `name`; None if it has none. Raises LibvirtError, TimedOutError."""
         try:
-            return await self.call(f"what {name} is", lambda raw: _domain(self.binding, raw.lookupByName(name)))
+            return await self._question(f"what {name} is", lambda raw: _domain(self.binding, raw.lookupByName(name)))
         except LibvirtError as error:
             if error.code == self.binding.VIR_ERR_NO_DOMAIN:
                 return None
