@@ -44,8 +44,8 @@ while :; do
 done
 """
 
-# A guest that a failed read has stopped (`io-error`) is told to go on: status 1, look again. One that runs, waits
-# for room, was paused by somebody, or is being worked on by a controller (which holds its control monitor) is left alone:
+# A guest that a failed read has stopped (`io-error`) is told to go on: status 1, look again. One that runs, waits for
+# room, was paused by somebody, or is being worked on by a controller (which holds its control monitor) is left alone:
 # status 0.
 _GO_ON = (
     perl.QMP
