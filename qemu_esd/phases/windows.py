@@ -136,8 +136,7 @@ async def _opened(host: Host, socket: str, export: str, *contexts: str) -> Async
 @asynccontextmanager
 async def changes(host: Host, socket: str, suid: str) -> AsyncIterator[nbd.Client]:
     """The window of `open_changes`."""
-    reader, writer = await open_unix(host, socket)
-    async with nbd.open(reader, writer, f"{suid}.changes", (nbd.BASE_ALLOCATION,)) as client:
+    async with _opened(host, socket, f"{suid}.changes", nbd.BASE_ALLOCATION) as client:
         yield client
 
 
@@ -159,8 +158,12 @@ async def residency(host: Host, socket: str, suid: str) -> nbd.Residency:
     """Where each byte of a device is now. What becomes local meanwhile may still count as remote."""
     async with look(host, socket, suid) as whole, sides(host, socket, suid) as (own, far):
         here, there, tail = await own.map(), await far.map(length=own.size), await _tail(whole, own)
-        depth = here[nbd.ALLOCATION_DEPTH] + tail[nbd.ALLOCATION_DEPTH]
-        return nbd.residency(depth, there[nbd.BASE_ALLOCATION] + tail[nbd.BASE_ALLOCATION])
+        return _whole(here[nbd.ALLOCATION_DEPTH], there[nbd.BASE_ALLOCATION], tail)
+
+
+def _whole(own: list[nbd.Extent], far: list[nbd.Extent], tail: nbd.Maps) -> nbd.Residency:
+    """One map out of that of the overlay, that of the source, and the end that the overlay's does not have."""
+    return nbd.residency(own + tail[nbd.ALLOCATION_DEPTH], far + tail[nbd.BASE_ALLOCATION])
 
 
 async def _tail(whole: nbd.Client, own: nbd.Client) -> nbd.Maps:
@@ -182,7 +185,7 @@ async def glance(host: Host, socket: str, suid: str, below: object) -> nbd.Resid
     async with look(host, socket, suid) as whole, sides(host, socket, suid) as (own, far):
         asked = (_stretched(own, nbd.ALLOCATION_DEPTH, own.size, BY_TIME), _far_map(far, own.size, below))
         (here, there), tail = await asyncio.gather(*asked), await _tail(whole, own)
-        return nbd.residency(here + tail[nbd.ALLOCATION_DEPTH], there + tail[nbd.BASE_ALLOCATION])
+        return _whole(here, there, tail)
 
 
 async def _far_map(far: nbd.Client, size: int, below: object) -> list[nbd.Extent]:
