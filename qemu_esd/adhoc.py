@@ -23,7 +23,8 @@ from qemu_esd.model.host import HostPaths
 from qemu_esd.model.record import LinkRecord
 from qemu_esd.phases import look, notice, places
 from qemu_esd.qmp import care, migrate
-from qemu_esd.qmp.session import Listener, Session, open_session
+from qemu_esd.qmp.client import Listener
+from qemu_esd.qmp.session import Session, open_session
 
 
 @dataclass(frozen=True)

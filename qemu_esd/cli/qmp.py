@@ -18,7 +18,7 @@ from qemu_esd.errors import QemuError, UsageError
 
 if TYPE_CHECKING:
     from qemu_esd.adhoc import Peer
-    from qemu_esd.qmp.session import Listener
+    from qemu_esd.qmp.client import Listener
 
 
 def qmp(

@@ -12,8 +12,6 @@ from qemu.qmp import (
     ConnectError,
     ExecInterruptedError,
     ExecuteError,
-    Message,
-    QMPClient,
     QMPError,
     Runstate,
     StateError,
@@ -22,6 +20,7 @@ from qemu.qmp import (
 from qemu_esd.errors import MonitorBusyError, QemuError, QemuGoneError, TimedOutError
 from qemu_esd.hosts.base import Host
 from qemu_esd.log import timed
+from qemu_esd.qmp.client import Client, Listener
 
 # A busy QEMU takes a while to notice that its former client has gone.
 GREETING_SECONDS = 10.0
@@ -41,7 +40,7 @@ class EventSource(Protocol):
 class Session:
     """An open monitor. `label` names the peer in errors (a VM or a path handler), `monitor` is its socket there."""
 
-    def __init__(self, client: QMPClient, host: Host, label: str, monitor: str) -> None:
+    def __init__(self, client: Client, host: Host, label: str, monitor: str) -> None:
         self._client = client
         self._on = host
         self.host = host.name
@@ -142,26 +141,6 @@ async def _check_reachable(host: Host) -> None:
     await host.attempt(("true",))
 
 
-# Hears every message of a session as it goes over the wire; the word says from whom: "us" or "qemu".
-Listener = Callable[[str, dict[str, Any]], None]
-
-
-class _Overheard(QMPClient):
-    """A client that tells a listener what it sends and gets, by the hooks that the library has for that."""
-
-    def __init__(self, name: str, listener: Listener) -> None:
-        super().__init__(name)
-        self._tell = listener
-
-    def _cb_outbound(self, msg: Message) -> Message:
-        self._tell("us", dict(msg))
-        return super()._cb_outbound(msg)
-
-    def _cb_inbound(self, msg: Message) -> Message:
-        self._tell("qemu", dict(msg))
-        return super()._cb_inbound(msg)
-
-
 @asynccontextmanager
 async def open_session(
     host: Host, monitor: str, label: str, listener: Listener | None = None
@@ -171,7 +150,7 @@ async def open_session(
     A QMP socket serves one client at a time and lets a second one wait without a word, so a missing greeting
     is MonitorBusyError; a socket that nobody listens on is QemuGoneError. A way that has ended is HostError.
     """
-    client = _Overheard(label, listener) if listener else QMPClient(label)
+    client = Client(label, listener)
     path = await host.forward(monitor)
     try:
         await asyncio.wait_for(client.connect(path), GREETING_SECONDS)

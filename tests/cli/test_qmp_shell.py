@@ -19,7 +19,8 @@ from qemu_esd.cli import qmp, qmp_shell
 from qemu_esd.errors import QemuError
 from qemu_esd.hosts.local import LocalHost
 from qemu_esd.qmp import schema
-from qemu_esd.qmp.session import Listener, open_session
+from qemu_esd.qmp.client import Listener
+from qemu_esd.qmp.session import open_session
 from tests.support.qemu import short_folder, storage_daemon
 from tests.support.replay import replayed
 

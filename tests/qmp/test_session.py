@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -243,6 +244,23 @@ async def test_what_does_not_speak_qmp_is_no_qemu(folder: Path, words: bytes) ->
         with pytest.raises(QemuGoneError, match="nobody answers"):
             async with open_session(HERE, f"{folder}/other", "vm"):
                 pass
+
+
+async def test_an_event_before_the_answer_to_the_greeting_is_no_refusal(folder: Path) -> None:
+    """The migration thread's events wait for nobody: one was heard before `qmp_capabilities` was answered."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"QMP": {"version": {}, "capabilities": []}}\r\n')
+        asked = json.loads(await reader.read(4096))
+        writer.write(b'{"event": "MIGRATION", "data": {"status": "cancelled"}}\r\n')
+        writer.write(b'{"event": "STOP"}\r\n')
+        writer.write(json.dumps({"return": {}, "id": asked.get("id")}).encode() + b"\r\n")
+        asked = json.loads(await reader.read(4096))
+        writer.write(json.dumps({"return": asked["execute"], "id": asked["id"]}).encode() + b"\r\n")
+
+    async with await asyncio.start_unix_server(speak, folder / "hasty"):
+        async with open_session(HERE, f"{folder}/hasty", "vm") as session:
+            assert await session.execute("query-status") == "query-status"
 
 
 async def test_a_body_that_fails_closes_the_session(folder: Path) -> None:

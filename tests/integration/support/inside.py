@@ -6,17 +6,18 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from qemu.qmp import ConnectError, ExecuteError, QMPClient
+from qemu.qmp import ConnectError, ExecuteError
 
 from qemu_esd.model.host import guest_sockets
+from qemu_esd.qmp.client import Client
 from tests.integration.support.guest import PATHS, Guest
 from tests.integration.support.machine import Machine
 
 
 @asynccontextmanager
-async def monitor(guest: Guest, socket: str | None = None) -> AsyncIterator[QMPClient]:
+async def monitor(guest: Guest, socket: str | None = None) -> AsyncIterator[Client]:
     """A session on the monitor that is the user's, or on `socket` of the guest's host."""
-    client = QMPClient("test")
+    client = Client("test")
     await client.connect(str(guest.machine.path(socket or guest_sockets(PATHS, guest.name).user)))
     try:
         yield client
@@ -30,7 +31,7 @@ async def tell(guest: Guest, command: str, **arguments: Any) -> Any:
         return await qemu.execute(command, {name.replace("_", "-"): value for name, value in arguments.items()})
 
 
-async def _rows(qemu: QMPClient, command: str) -> Any:
+async def _rows(qemu: Client, command: str) -> Any:
     return await qemu.execute(command)
 
 
@@ -53,7 +54,7 @@ async def running_on(machines: Iterable[Machine], name: str) -> list[str]:
 
 
 async def _runs(machine: Machine, name: str) -> bool:
-    client = QMPClient("test")
+    client = Client("test")
     try:
         await client.connect(str(machine.path(guest_sockets(PATHS, name).user)))
     except ConnectError:
