@@ -67,6 +67,7 @@ def setup() -> None:
     """Install what is missing: Debian packages, and .venv with qemu-esd and the developers' tools."""
     install_packages(PACKAGES)
     make_venv(ROOT)
+    compile_sources()
 
 
 def demo() -> None:
@@ -256,6 +257,11 @@ def venv_works(venv: Path) -> bool:
         return f" from {venv}/" in done.stdout and call(f"{venv}/bin/python", "-c", is_old) == 0
     except (OSError, subprocess.CalledProcessError):
         return False
+
+
+def compile_sources() -> None:
+    """Once, and not by each of the thousands of commands that tests start: as root they write nothing into the checkout."""
+    run(*python("-m", "compileall", "-q", "qemu_esd", "tests", "images"), hint="mend what it names")
 
 
 def python(*arguments: str) -> tuple[str, ...]:
