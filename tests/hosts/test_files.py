@@ -167,6 +167,15 @@ async def test_which_of_many_exist(host: Host, tmp_path: Path) -> None:
     assert await files.existing(host) == frozenset()
 
 
+async def test_many_are_read_at_once_and_what_is_empty_or_cannot_be_read_is_there(host: Host, tmp_path: Path) -> None:
+    texts = {"plain": b'{"a": 1}', "with space\n": b"two\nlines\n", "-e": b"\xff", "empty": b""}
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text)
+    (tmp_path / "folder").mkdir()
+    found = await files.read_all(host, [f"{tmp_path}/{name}" for name in ("missing", *texts, "folder", "gone")])
+    assert found == {f"{tmp_path}/{name}": text for name, text in {**texts, "folder": b""}.items()}
+
+
 async def test_a_tree_is_removed_with_what_is_in_it_and_nothing_behind_its_links(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/file").touch()
