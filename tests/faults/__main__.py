@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,11 @@ def _try_all(jobs: int, more: list[str]) -> tuple[int, list[report.Line]]:
         told.touch()
         environment = {**os.environ, "ESD_FAULTS": "all", report.REPORT: str(told)}
         argv = (sys.executable, "-m", "tests.whole", f"--numprocesses={jobs}", "tests/faults", *more)
-        status = subprocess.run(argv, cwd=ROOT, env=environment, check=False).returncode
+        with subprocess.Popen(argv, cwd=ROOT, env=environment) as child:
+            # It has got a Ctrl-C too, and takes down in its own time what it has put up.
+            signal.signal(signal.SIGINT, lambda *_: None)
+            signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+            status = child.wait()
         return status, report.read(told)
 
 
