@@ -260,7 +260,7 @@ def venv_works(venv: Path) -> bool:
 
 
 def compile_sources() -> None:
-    """Once, and not by each of the thousands of commands that tests start: as root they write nothing into the checkout."""
+    """Once, and not by each of the thousands of commands of the tests, which as root write nothing into the checkout."""
     run(*python("-m", "compileall", "-q", "qemu_esd", "tests", "images"), hint="mend what it names")
 
 
