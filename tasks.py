@@ -260,7 +260,7 @@ def venv_works(venv: Path) -> bool:
 
 
 def compile_sources() -> None:
-    """Once, and not by each of the thousands of commands of the tests, which as root write nothing into the checkout."""
+    """Once: each of the thousands of commands of the tests would do it again, as root writes nothing into the checkout."""
     run(*python("-m", "compileall", "-q", "qemu_esd", "tests", "images"), hint="mend what it names")
 
 
