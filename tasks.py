@@ -260,7 +260,7 @@ def venv_works(venv: Path) -> bool:
 
 
 def compile_sources() -> None:
-    """Once: each of the thousands of commands of the tests would do it again, as root writes nothing into the checkout."""
+    """Once, and not by each of the thousands of commands of the tests: as root they write nothing into it."""
     run(*python("-m", "compileall", "-q", "qemu_esd", "tests", "images"), hint="mend what it names")
 
 
