@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from qemu_esd import nbd
 from qemu_esd.errors import QemuError
@@ -121,9 +121,13 @@ async def look(host: Host, socket: str, suid: str) -> AsyncIterator[nbd.Client]:
 @asynccontextmanager
 async def sides(host: Host, socket: str, suid: str) -> AsyncIterator[tuple[nbd.Client, nbd.Client]]:
     """The `own` and the `far` window of a device."""
-    async with _opened(host, socket, f"{suid}.own", nbd.ALLOCATION_DEPTH) as own:
+    async with _own(host, socket, suid) as own:
         async with _opened(host, socket, f"{suid}.far", nbd.BASE_ALLOCATION) as far:
             yield own, far
+
+
+def _own(host: Host, socket: str, suid: str) -> AbstractAsyncContextManager[nbd.Client]:
+    return _opened(host, socket, f"{suid}.own", nbd.ALLOCATION_DEPTH)
 
 
 @asynccontextmanager
@@ -149,7 +153,7 @@ async def filling(host: Host, socket: str, suid: str) -> AsyncIterator[nbd.Clien
 
 async def absent(host: Host, socket: str, suid: str) -> list[nbd.Range]:
     """What of a device is not in its overlay, holes too."""
-    async with look(host, socket, suid) as whole, sides(host, socket, suid) as (own, _):
+    async with look(host, socket, suid) as whole, _own(host, socket, suid) as own:
         depth = (await own.map())[nbd.ALLOCATION_DEPTH]
         return nbd.absent(depth + (await _tail(whole, own))[nbd.ALLOCATION_DEPTH])
 
