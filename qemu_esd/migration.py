@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from qemu_esd.errors import EsdError, HostError, RefusedError, RolledBackError, UnfinishedError
@@ -19,7 +20,7 @@ from qemu_esd.model.record import State
 from qemu_esd.model.recovery import Source, Verdict, Wish
 from qemu_esd.model.vm import Kind
 from qemu_esd.phases import arrival, domain_move, handover, notice, prepare, settle, switchover, undo, windows
-from qemu_esd.phases.context import Context
+from qemu_esd.phases.context import Context, Reporter
 from qemu_esd.phases.guard import guarded
 from qemu_esd.phases.station import Station, open_station
 
@@ -142,17 +143,17 @@ async def _arrived(ctx: Context) -> Station:
     return station
 
 
-async def finish(ctx: Context, station: Station) -> Station:
+async def finish(station: Station, enter: Callable[[State], None], report: Reporter) -> Station:
     """What the policy moves by itself: background disks settle; when only miss disks are left, nobody is needed."""
 
     def on_bytes(name: str, done: int, total: int) -> None:
-        ctx.report(Progress(name, done, total))
+        report(Progress(name, done, total))
 
     moved = [disk for disk in station.linked() if disk.handler is Handler.BACKGROUND]
     if moved:
-        ctx.enter(State.SETTLING)
+        enter(State.SETTLING)
     station = await settle.settle_disks(station, moved, on_bytes)
     if all(disk.handler is Handler.MISS for disk in station.linked()):
         station = await settle.settle(station, on_bytes)
-        ctx.enter(State.SETTLED)
+        enter(State.SETTLED)
     return station

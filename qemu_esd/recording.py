@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from qemu_esd import __version__, migration
 from qemu_esd.errors import EsdError
-from qemu_esd.journal import store, trail
+from qemu_esd.journal import trail
 from qemu_esd.log import logger
 from qemu_esd.model.progress import Progress
-from qemu_esd.model.record import GuestRecord, Measured, State
-from qemu_esd.model.trail import Remark, Snapshot, Versions
+from qemu_esd.model.record import Measured, State
+from qemu_esd.model.trail import Mark, Remark, Snapshot, Versions
 from qemu_esd.nbd.cells import cell_bytes, cells
-from qemu_esd.phases.context import Context, Reporter
-from qemu_esd.phases.settle import OnBytes
+from qemu_esd.phases.context import Reporter
 from qemu_esd.phases.station import Station
 from qemu_esd.view import DiskMap, disk_maps
 
@@ -26,9 +25,10 @@ ARRIVAL_SECONDS = 10.0
 
 
 class Recorder:
-    """Of one migration. What comes through `hearing` goes on to whoever listens."""
+    """Of one migration; without an `id` nothing is kept, because its journal is elsewhere. What comes through `hearing`
+    goes on to whoever listens."""
 
-    def __init__(self, id: str) -> None:
+    def __init__(self, id: str | None) -> None:
         self._id = id
         self._pace = trail.Pace()
         self._latest: dict[str, Progress] = {}
@@ -43,40 +43,31 @@ class Recorder:
 
         return hear
 
-    def hearing_bytes(self, on_bytes: OnBytes) -> OnBytes:
-        """The same for who hears of disks only: which, and how many bytes of how many."""
-
-        def hear(disk: str, done: int, total: int) -> None:
-            self._sample(Progress(disk, done, total))
-            on_bytes(disk, done, total)
-
-        return hear
-
     def _sample(self, now: Progress) -> None:
         if self._pace.wants(now.what, time.monotonic()):
             self._latest.pop(now.what, None)
-            trail.append(self._id, now)
+            self._keep(now)
         else:
             self._latest[now.what] = now
 
     def _last_samples(self) -> None:
         """What comes to its end is known to the end."""
         for sample in self._latest.values():
-            trail.append(self._id, sample)
+            self._keep(sample)
         self._latest.clear()
 
     def remark(self, level: str, text: str) -> None:
-        trail.append(self._id, Remark(level, text))
+        self._keep(Remark(level, text))
 
     def versions(self, source: str, source_version: tuple[int, ...], station: Station) -> None:
         qemu = {source: _dotted(source_version), station.host.name: _dotted(station.guest.version)}
-        trail.append(self._id, Versions(__version__, qemu))
+        self._keep(Versions(__version__, qemu))
 
-    async def finish(self, ctx: Context, station: Station) -> Station:
+    async def finish(self, station: Station, enter: Callable[[State], None], report: Reporter) -> Station:
         """What the policy moves by itself. Beside it, what was where when the guest arrived is remembered."""
         looking = asyncio.ensure_future(self._at_the_arrival(station))
         try:
-            return await migration.finish(ctx, station)
+            return await migration.finish(station, enter, report)
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
@@ -91,9 +82,13 @@ class Recorder:
         self._snapshots("end", maps)
         return maps
 
+    def _keep(self, mark: Mark) -> None:
+        if self._id is not None:
+            trail.append(self._id, mark)
+
     def _snapshots(self, moment: str, maps: Iterable[DiskMap]) -> None:
         for each in maps:
-            trail.append(self._id, snapshot(moment, each))
+            self._keep(snapshot(moment, each))
 
 
 def _dotted(version: tuple[int, ...]) -> str:
@@ -101,7 +96,7 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 @contextmanager
-def remembering(id: str) -> Iterator[Recorder]:
+def remembering(id: str | None) -> Iterator[Recorder]:
     """While this is open, warnings are remembered too, and the error that it ends with."""
     recorder, former = Recorder(id), logger.heard
     logger.heard = lambda text: recorder.remark("warning", text)
@@ -114,16 +109,6 @@ def remembering(id: str) -> Iterator[Recorder]:
     finally:
         logger.heard = former
         recorder._last_samples()
-
-
-@contextmanager
-def remembering_guest(record: GuestRecord) -> Iterator[Recorder | None]:
-    """The same of the guest's last migration, where this controller has its journal; None elsewhere."""
-    if record.migration is None or not store.path_of(record.migration).exists():
-        yield None
-        return
-    with remembering(record.migration) as recorder:
-        yield recorder
 
 
 def snapshot(moment: str, disk: DiskMap) -> Snapshot:
