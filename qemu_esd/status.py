@@ -24,8 +24,7 @@ from qemu_esd.model.vm import QemuProcess
 from qemu_esd.phases import notice
 from qemu_esd.phases.context import Monitors
 from qemu_esd.phases.station import observe
-from qemu_esd.view import GuestView
-from qemu_esd.view_parts import journal_of
+from qemu_esd.view import GuestView, journal_of
 
 # A host that has not told everything by then counts as one that cannot be reached.
 LOOK_SECONDS = 40.0

@@ -10,8 +10,16 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from qemu_esd.model.record import State
-from qemu_esd.view import DiskView, GuestView, JobView, MigrationView, of_absent
-from qemu_esd.view_parts import HostView, JournalView, MemoryView
+from qemu_esd.view import (
+    DiskView,
+    GuestView,
+    HostView,
+    JobView,
+    JournalView,
+    MemoryView,
+    MigrationView,
+    of_absent,
+)
 from tests.support.schema import FOLDER, holds, schema
 
 DISK = DiskView("vda", "suid1", "on-demand", "local", 128, 2, 126, True)

@@ -15,8 +15,7 @@ from qemu_esd.cli.render_outcome import disk_table
 from qemu_esd.model.pace import AUTO, Bandwidth
 from qemu_esd.model.record import State
 from qemu_esd.units import human_bytes, human_seconds
-from qemu_esd.view import GuestView, JobView
-from qemu_esd.view_parts import MemoryView
+from qemu_esd.view import GuestView, JobView, MemoryView
 
 STATES = {
     "local": "never moved",

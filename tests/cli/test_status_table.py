@@ -11,8 +11,7 @@ from rich.console import Console
 from qemu_esd.cli import render, render_status, status_table
 from qemu_esd.cli.status_table import Amounts
 from qemu_esd.cli.watching import Observation, after
-from qemu_esd.view import DiskView, GuestView, JobView
-from qemu_esd.view_parts import HostView, JournalView, MemoryView
+from qemu_esd.view import DiskView, GuestView, HostView, JobView, JournalView, MemoryView
 
 MIB = 1 << 20
 DISK = DiskView("vda", "suid1", "on-demand", "local", 512 * MIB, 97 * MIB, 205 * MIB, True)

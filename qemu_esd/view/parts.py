@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from qemu_esd.journal import store, trail
 from qemu_esd.model.disk import Endpoint, PlainTcp, TlsTcp, UnixPath, link_of
@@ -11,45 +10,10 @@ from qemu_esd.model.record import GuestRecord
 from qemu_esd.model.trail import Remark
 from qemu_esd.qmp import migrate
 from qemu_esd.qmp.session import Session
+from qemu_esd.view.facts import HostView, JournalView, MemoryView
 
 LAST_ERRORS = 3
 _UNDER_WAY = ("setup", "active", "pre-switchover", "device")
-
-
-@dataclass(frozen=True)
-class HostView:
-    """A host that has to do with a guest. `role`: it "runs" the guest, "serves" data of it, or "keeps" a former image.
-
-    `migration` is the one that took the guest away from there. `transport` ("tls", "tcp", "ssh") and `address` (with a
-    port; a socket for ssh) are those by which the guest's host reads from it, where that is told there.
-    """
-
-    host: str
-    role: str
-    migration: str | None = None
-    transport: str | None = None
-    address: str | None = None
-
-
-@dataclass(frozen=True)
-class JournalView:
-    """The journal of the guest's last migration on this controller. `errors` are the last that were said of it."""
-
-    id: str
-    state: str
-    at_work: bool
-    errors: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class MemoryView:
-    """A guest's memory while it moves: bytes, how fast the guest writes to it (bytes/s), and for how long the guest
-    would stand still now; None for what QEMU does not know yet."""
-
-    done: int
-    total: int
-    dirty_rate: int | None
-    downtime_ms: int | None
 
 
 def hosts_of(record: GuestRecord, host: str) -> tuple[HostView, ...]:
