@@ -41,6 +41,8 @@ PACKAGES = (
 )
 # what the tests look at pages with
 BROWSER_PACKAGES = ("chromium-headless-shell",)
+# the shells, besides bash, at whose prompts they complete words
+SHELL_PACKAGES = ("zsh", "fish")
 # what reads in the benchmarks
 BENCH_PACKAGES = ("fio",)
 KERNEL = "linux-image-cloud-amd64"
@@ -81,7 +83,7 @@ def test(*arguments: str) -> None:
     """Check, then run all tests for real (arguments go to pytest: --qemu=new, -k ...); nothing may be left of them."""
     check()
     images()
-    install_packages(BROWSER_PACKAGES)
+    install_packages((*BROWSER_PACKAGES, *SHELL_PACKAGES))
     # Here, so that what is in .cache is ours and not root's; where it cannot be had, the tests say what that means.
     call(sys.executable, f"{ROOT}/images/newer_qemu.py")
     say(f"pytest {shlex.join(arguments)}".rstrip())

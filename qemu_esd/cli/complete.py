@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from qemu_esd.cli import complete_bash
 from qemu_esd.errors import EsdError
 from qemu_esd.log import logger
 from qemu_esd.model.policy import Handler
@@ -27,7 +28,8 @@ def _offered(words: Callable[[typer.Context], Iterable[str]]) -> Callable[[typer
         found = list[str]()
         with suppress(EsdError, OSError, ValueError):
             found.extend(words(ctx))
-        return list(dict.fromkeys(found))
+        kept = complete_bash.kept()
+        return list(dict.fromkeys(word.removeprefix(kept) for word in found if word.startswith(kept)))
 
     return offer
 
@@ -53,7 +55,33 @@ def peers(_: typer.Context) -> Iterator[str]:
 
 
 @_offered
+def suids(_: typer.Context) -> Iterable[str]:
+    """Devices that look shared."""
+    from qemu_esd.journal import devices
+
+    return devices.everything()
+
+
+@_offered
+def hosts_of_device(ctx: typer.Context) -> Iterable[str]:
+    """Of the device that was named before; all hosts, where none was."""
+    from qemu_esd.journal import devices
+
+    return devices.hosts_of(ctx.params.get("suid") or "") or _hosts()
+
+
+@_offered
 def hosts(_: typer.Context) -> Iterator[str]:
+    return _hosts()
+
+
+def host_lists(ctx: typer.Context, incomplete: str) -> list[str]:
+    """HOST[,HOST]: what is typed already, and one more."""
+    first = incomplete[: incomplete.rfind(",") + 1]
+    return [first + host for host in hosts(ctx) if host not in first.split(",")]
+
+
+def _hosts() -> Iterator[str]:
     from qemu_esd.hosts import lab
     from qemu_esd.journal import registry
 
@@ -88,12 +116,17 @@ def policies(_: typer.Context) -> Iterable[str]:
     return Handler
 
 
+@_offered
+def device_policies(_: typer.Context) -> Iterable[str]:
+    return [handler for handler in Handler if handler.needs_source]
+
+
 def _disks(ctx: typer.Context) -> Iterator[str]:
     """Of the guest that was named before, as its newest migration knows them; of all guests where none was, or where
     typer does not tell (at the value of an option)."""
     from qemu_esd.journal import store
 
-    named = ctx.params.get("vm")
+    named = ctx.params.get("vm") or ctx.params.get("domain")
     for vm in [named] if named else _vms():
         story = store.newest_of(vm)
         yield from (disk.disk.id for disk in story.plan.disks) if story else ()
@@ -138,4 +171,5 @@ def stories(_: typer.Context) -> Iterator[str]:
 
 
 Vm = Annotated[str, typer.Argument(autocompletion=vms)]
+Suid = Annotated[str, typer.Argument(autocompletion=suids)]
 AHost = Annotated[str, typer.Argument(autocompletion=hosts)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 from qemu_esd.errors import UsageError
 from qemu_esd.model.policy import parse_handler
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 app = typer.Typer(help="Devices that look shared: the same local name on each host.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-At = Annotated[str | None, typer.Option("--host", metavar="HOST", help="One of its hosts, if it is not known here.")]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--host", metavar="HOST", help="One of its hosts, if it is not known here.", autocompletion=complete.hosts
+    ),
+]
 Policy = Annotated[
     str | None, typer.Option("--policy", help="on-demand, background or redirect: what follows a guest that moves.")
 ]
@@ -32,7 +37,13 @@ def create(
     suid: Annotated[str | None, typer.Argument(help="Its name on every host, and the serial of the disk.")] = None,
     size: Annotated[str, typer.Option(metavar="SIZE", help="As 10G.")] = "",
     host: Annotated[
-        list[str] | None, typer.Option("--host", metavar="HOST[,HOST]", help="Where it is; the first has its data.")
+        list[str] | None,
+        typer.Option(
+            "--host",
+            metavar="HOST[,HOST]",
+            help="Where it is; the first has its data.",
+            autocompletion=complete.host_lists,
+        ),
     ] = None,
     policy: Policy = None,
     owner: Annotated[
@@ -67,7 +78,10 @@ def _whole_sectors(size: int) -> int:
 
 @app.command("list")
 def show_all(
-    host: Annotated[list[str] | None, typer.Option(metavar="HOST", help="Only there; can be repeated.")] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Only there; can be repeated.", autocompletion=complete.hosts),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The devices of the hosts known here."""
@@ -92,7 +106,7 @@ def show_all(
 
 
 @app.command()
-def show(suid: str, host: At = None, as_json: Json = False) -> None:
+def show(suid: complete.Suid, host: At = None, as_json: Json = False) -> None:
     """Where a device is, who uses it, and what is still elsewhere."""
     from qemu_esd import devices
 
@@ -128,9 +142,17 @@ def _advice(view: devices.View) -> list[str]:
 
 @app.command()
 def attach(
-    suid: str,
-    vm: Annotated[str, typer.Argument(help="A domain of libvirt; or any name, to be told the words of a bare QEMU.")],
-    host: Annotated[str, typer.Option("--host", metavar="HOST", help="Where it is.")] = "local",
+    suid: complete.Suid,
+    vm: Annotated[
+        str,
+        typer.Argument(
+            help="A domain of libvirt; or any name, to be told the words of a bare QEMU.", autocompletion=complete.vms
+        ),
+    ],
+    host: Annotated[
+        str,
+        typer.Option("--host", metavar="HOST", help="Where it is.", autocompletion=complete.hosts_of_device),
+    ] = "local",
 ) -> None:
     """Make the device one more disk of a domain; or say how a bare QEMU is started with it."""
     import shlex
@@ -151,8 +173,13 @@ def attach(
 
 @app.command()
 def move(
-    suid: str,
-    to: Annotated[str, typer.Argument(metavar="HOST", help="One of its hosts: where the guest is now.")],
+    suid: complete.Suid,
+    to: Annotated[
+        str,
+        typer.Argument(
+            metavar="HOST", help="One of its hosts: where the guest is now.", autocompletion=complete.hosts_of_device
+        ),
+    ],
     policy: Policy = None,
     host: At = None,
     as_json: Json = False,
@@ -175,7 +202,7 @@ def move(
 
 @app.command()
 def follow(
-    suid: str,
+    suid: complete.Suid,
     every: Annotated[float, typer.Option(min=0.2, metavar="SECONDS", help="From one look to the next.")] = 2.0,
     host: At = None,
 ) -> None:
@@ -189,7 +216,7 @@ def follow(
 
 
 @app.command()
-def settle(suid: str, host: At = None, as_json: Json = False) -> None:
+def settle(suid: complete.Suid, host: At = None, as_json: Json = False) -> None:
     """Bring over what is left, prove it, and end the dependence on the host before."""
     from qemu_esd import devices
 
@@ -198,7 +225,7 @@ def settle(suid: str, host: At = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def release(suid: str, host: At = None, as_json: Json = False) -> None:
+def release(suid: complete.Suid, host: At = None, as_json: Json = False) -> None:
     """Delete what former hosts have put aside."""
     from qemu_esd import devices
 
@@ -207,7 +234,7 @@ def release(suid: str, host: At = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def restore(suid: str, host: At = None, as_json: Json = False) -> None:
+def restore(suid: complete.Suid, host: At = None, as_json: Json = False) -> None:
     """After a reboot of a host, or a command that was broken off: all of it runs again as its record says."""
     from qemu_esd import devices
 
@@ -217,7 +244,7 @@ def restore(suid: str, host: At = None, as_json: Json = False) -> None:
 
 @app.command()
 def delete(
-    suid: str,
+    suid: complete.Suid,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     host: At = None,
     as_json: Json = False,

@@ -46,7 +46,11 @@ def start(
     ] = None,
     device: Annotated[
         list[str] | None,
-        typer.Option(metavar="SUID", help="A device that looks shared (see: qemu-esd device). Can be repeated."),
+        typer.Option(
+            metavar="SUID",
+            help="A device that looks shared (see: qemu-esd device). Can be repeated.",
+            autocompletion=complete.suids,
+        ),
     ] = None,
     memory: Annotated[str | None, typer.Option(metavar="SIZE", help="512M if nothing is said.")] = None,
     smp: Annotated[int | None, typer.Option(metavar="CPUS")] = None,

@@ -7,18 +7,24 @@ from typing import Annotated
 
 import typer
 
-from qemu_esd.cli import render
+from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run
 from qemu_esd.errors import UsageError
 from qemu_esd.model.policy import parse_handler
 
 
 def share(
-    domain: Annotated[str, typer.Argument(help="A domain of libvirt.")],
-    disk: Annotated[str | None, typer.Argument(help="What libvirt calls the disk (vda); not needed for one.")] = None,
-    host: Annotated[str, typer.Option("--host", metavar="HOST", help="Where the domain is.")] = "local",
+    domain: Annotated[str, typer.Argument(help="A domain of libvirt.", autocompletion=complete.vms)],
+    disk: Annotated[
+        str | None,
+        typer.Argument(help="What libvirt calls the disk (vda); not needed for one.", autocompletion=complete.disks),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="Where the domain is.", autocompletion=complete.hosts)
+    ] = "local",
     others: Annotated[
-        list[str] | None, typer.Option("--with", metavar="HOST[,HOST]", help="Where it may move to.")
+        list[str] | None,
+        typer.Option("--with", metavar="HOST[,HOST]", help="Where it may move to.", autocompletion=complete.host_lists),
     ] = None,
     policy: Annotated[str, typer.Option("--policy", help="on-demand, background or redirect.")] = "background",
     owner: Annotated[str, typer.Option(metavar="UID:GID", help="The user of libvirt's QEMU, if not root.")] = "",
