@@ -6,12 +6,13 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -147,7 +148,17 @@ def printable(text: str) -> str:
 
 def whole_line(text: str, style: str = "") -> Text:
     """A line that is never broken, because there are paths and commands in it that one copies."""
-    return Text(printable(text), style, no_wrap=True, overflow="ignore")
+    return _WholeLine(printable(text), style, no_wrap=True, overflow="ignore")
+
+
+class _WholeLine(Text):
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
+        if not console.is_alt_screen:
+            return super().__rich_console__(console, options)
+        # A screen ends on the right: what goes on beyond it nobody sees.
+        folded = self.copy()
+        folded.no_wrap, folded.overflow = False, "fold"
+        return folded.__rich_console__(console, options)
 
 
 def plain_table(*headings: str, right: tuple[str, ...] = ()) -> Table:

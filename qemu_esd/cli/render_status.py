@@ -85,6 +85,8 @@ _TRANSPORTS = {"tls": "TLS", "tcp": "unencrypted", "ssh": "ssh"}
 
 def _host_table(guest: GuestView) -> Table:
     table = plain_table("host", "", "since migration", "by", "port")
+    # A name is looked for, and copied: other columns give way.
+    table.columns[0].no_wrap = True
     for each in guest.hosts:
         address, _, port = (each.address or "").rpartition(":") if each.transport != "ssh" else ("", "", "")
         way = _TRANSPORTS[each.transport] + (f" to {address}" if address else "") if each.transport else ""

@@ -18,7 +18,7 @@ from qemu_esd.view import GuestView
 BAR = 10
 _LOCAL, _REMOTE, _HOLE, _UNKNOWN = "█", "░", "·", "?"
 _COLOURS = {_LOCAL: "green", _REMOTE: "bright_blue", _HOLE: "bright_black", _UNKNOWN: "yellow"}
-# Names get what is left of the width, but never less.
+# Names get what is left of the width, that of the guest first; but never less.
 _HOST, _LEAST = 10, 8
 
 
@@ -111,16 +111,30 @@ def table(guests: Sequence[GuestView], rates: Mapping[str, int], width: int) -> 
     """A line for each guest, and what is wrong with some of them below. `rates`: bytes/s that were seen, by guest."""
     rows = [_row(guest, rates.get(guest.vm)) for guest in guests]
     widths = [max(text.cell_len for text in column) for column in zip(_HEADINGS, *rows, strict=True)]
-    rest = sum(min(width, _HOST) if place == 1 else width for place, width in enumerate(widths) if place > 0)
+    names = _names(widths[0], widths[1], width - sum(widths[2:]) - len(_HEADINGS))
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     for place, heading in enumerate(_HEADINGS):
-        most = {0: max(width - rest - len(_HEADINGS), _LEAST), 1: _HOST}.get(place)
         right = heading.plain == "left"
-        drawn.add_column(heading, no_wrap=True, max_width=most, justify="right" if right else "left")
+        drawn.add_column(heading, no_wrap=True, max_width=names.get(place), justify="right" if right else "left")
     for row in rows:
         drawn.add_row(*row)
-    problems = (whole_line(f"{guest.vm}: {guest.problem}", "yellow") for guest in guests if guest.problem)
+    problems = (whole_line(_problem(guest), "yellow") for guest in guests if guest.problem)
     return Group(drawn, *problems)
+
+
+def _problem(guest: GuestView) -> str:
+    return f"{guest.vm}: {guest.problem}"
+
+
+def rows(guest: GuestView, width: int) -> int:
+    """How many rows of a screen a guest takes in the table."""
+    return 1 + (-(-len(_problem(guest)) // width) if guest.problem else 0)
+
+
+def _names(guest: int, host: int, room: int) -> dict[int, int]:
+    """How wide the first two columns may be, of what they want and of the room that they have together."""
+    host = min(host, max(_HOST, room - guest))
+    return {0: max(room - host, _LEAST), 1: host}
 
 
 def _row(guest: GuestView, rate: int | None) -> tuple[Text, ...]:

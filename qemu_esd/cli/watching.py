@@ -11,6 +11,7 @@ import tty
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -22,6 +23,8 @@ from qemu_esd.view import GuestView
 
 EVERY_SECONDS = 2.0
 LEAVE = b"q"
+# Besides those of guests: the headings, how many guests more there are, the time.
+_OTHER_ROWS = 3
 
 Look = Callable[[], Awaitable[Sequence[GuestView]]]
 
@@ -79,7 +82,7 @@ async def _on_a_screen(look: Look, one: bool) -> None:
     console = Console(highlight=False)
     with _keys(leaving), Live(console=console, screen=True, auto_refresh=False, transient=True) as live:
         while not leaving.is_set():
-            live.update(_page(seen, one, console.width), refresh=True)
+            live.update(_page(seen, one, console.width, console.height), refresh=True)
             if not await _unless(leaving, asyncio.sleep(EVERY_SECONDS)):
                 return
             looking = asyncio.ensure_future(_look(look))
@@ -107,12 +110,25 @@ async def _unless(leaving: asyncio.Event, work: Awaitable[object]) -> bool:
         await asyncio.gather(task, key, return_exceptions=True)
 
 
-def _page(seen: Observation, one: bool, width: int) -> RenderableType:
+def _page(seen: Observation, one: bool, width: int, height: int) -> RenderableType:
     if one and seen.guests:
-        body: RenderableType = guest_page(seen.guests[0], seen.rates.get(seen.guests[0].vm))
-    else:
-        body = status_table.table(seen.guests, seen.rates, width)
-    return Group(body, "", Text(f"{time.strftime('%H:%M:%S')}  q leaves", "dim"))
+        return Group(guest_page(seen.guests[0], seen.rates.get(seen.guests[0].vm)), "", _footer())
+    guests = fitting(seen.guests, width, height - _OTHER_ROWS)
+    hidden = len(seen.guests) - len(guests)
+    more = f"and {hidden} more, for which there is no room" if hidden else ""
+    return Group(status_table.table(guests, seen.rates, width), more, _footer())
+
+
+def fitting(guests: Sequence[GuestView], width: int, rows: int) -> Sequence[GuestView]:
+    """As many as there is room for; where that is not all of them, those first for which something is to be done."""
+    urgent = sorted(guests, key=lambda guest: status_table.next_word(guest) == "")
+    ends = accumulate(status_table.rows(guest, width) for guest in urgent)
+    shown = [guest for guest, end in zip(urgent, ends, strict=True) if end <= rows]
+    return guests if len(shown) == len(guests) else shown
+
+
+def _footer() -> Text:
+    return Text(f"{time.strftime('%H:%M:%S')}  q leaves", "dim")
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def test_what_is_long_still_fits_80_columns() -> None:
     assert len(lines) == 3
     assert lines[1].startswith("a-guest-")
     wide = drawn([long], width=140).splitlines()[1]
-    assert wide.startswith("a-guest-with-a-very-long-name-indeed ")
+    assert wide.startswith("a-guest-with-a-very-long-name-indeed a-host.with.a.long.name.example ")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from qemu_esd import view
+from qemu_esd.cli.watching import fitting
+
 PROGRAM = """
 import asyncio, sys
 from qemu_esd.cli import status, watching
@@ -23,7 +26,10 @@ async def look(vm=None):
     if sys.argv[1] == "slow" and number:
         await asyncio.Event().wait()
     disk = view.DiskView("vda", "s", "on-demand", "local", 10**9, 10**6 * number, 10**9 - 10**6 * number, True)
-    return (view.GuestView(None, f"vm{number}", None, "b", False, "local", None, None, None, (disk,), "b", "up", None),)
+    return (
+        view.GuestView(None, f"vm{number}", None, "b", False, "local", None, None, None, (disk,), "b", "up", None),
+        view.of_absent("lost", "b", "unreachable", f"{'long ' * 20}to mend it: qemu-esd END"),
+    )
 api.look_at_guests = look
 status._watch(None)
 """
@@ -71,6 +77,7 @@ async def test_q_leaves_and_the_terminal_is_as_it_was() -> None:
     async with watching() as (master, slave, program):
         seen = await shown(master, b"vm3")
         assert SCREEN in seen
+        assert b"qemu-esd END" in seen
         # No flicker: what is there is written over, and never wiped out first.
         assert b"\x1b[2J" not in seen.split(b"vm1", 1)[1]
         assert not is_as_ever(slave)
@@ -101,9 +108,16 @@ async def test_without_a_terminal_there_are_lines() -> None:
     program = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, "quick", stdout=pipe, stderr=pipe)
     assert program.stdout is not None
     async with asyncio.timeout(SECONDS):
-        lines = [(await program.stdout.readline()).decode() for _ in range(3)]
+        lines = [(await program.stdout.readline()).decode() for _ in range(4)]
     program.send_signal(signal.SIGTERM)
     await asyncio.wait_for(program.communicate(), SECONDS)
     assert program.returncode == 0
-    assert [line.split(" ", 1)[1].split(",")[0] for line in lines] == ["vm0 on b", "vm1 on b", "vm2 on b"]
+    assert [line.split(" ", 1)[1].split(",")[0] for line in lines] == ["vm0 on b", "lost on b", "vm1 on b", "vm2 on b"]
     assert "\x1b" not in "".join(lines)
+
+
+def test_a_screen_has_those_first_for_which_something_is_to_be_done() -> None:
+    calm = [view.of_absent(f"vm{number}", "b", "local", None) for number in range(9)]
+    lost = view.of_absent("vm9", "b", "unreachable", "no answer" * 10)
+    assert fitting([*calm, lost], 80, 12) == [*calm, lost]
+    assert fitting([*calm, lost], 80, 5) == [lost, *calm[:2]]
