@@ -35,7 +35,9 @@ def doctor(
     from qemu_esd.phases import health
 
     chosen = DEFAULT_PORTS if ports is None else parse_ports(ports)
-    findings = run(api.examine(hosts or guests.known_hosts(), chosen))
+    findings = run(
+        api.examine(hosts or guests.known_hosts(), chosen), "looking at the hosts, and at the ways between them"
+    )
     if as_json:
         render.show_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
     else:

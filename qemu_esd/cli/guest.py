@@ -105,7 +105,7 @@ def _device_words(suids: Sequence[str], host: str) -> tuple[str, ...]:
         async with devices.opened() as crew:
             return tuple([word for suid in suids for word in await devices.guest_words(crew, suid, host)])
 
-    return run(work())
+    return run(work(), "asking for the devices")
 
 
 def _from_file(file: Path, name: str | None, words: Mapping[str, object]) -> GuestSpec:
@@ -192,7 +192,7 @@ def resume(name: complete.Vm) -> None:
         mover_process.restart(mover)
         return host
 
-    render.show(f"{render.printable(name)} runs on {_with_hosts(work)}")
+    render.show(f"{render.printable(name)} runs on {_with_hosts(work, 'asking the hosts')}")
 
 
 @app.command()
@@ -230,7 +230,7 @@ def log(name: complete.Vm) -> None:
                 render.note(render.error_text(error))
         return guests.joined(parts)
 
-    render.show_bytes(_with_hosts(work))
+    render.show_bytes(_with_hosts(work, "asking the hosts"))
 
 
 @app.command()
@@ -242,7 +242,7 @@ def forget(name: complete.Vm) -> None:
     known = registry.find(name)
     if known is None:
         raise RefusedError(f"no guest {name} is known here", hint="see: qemu-esd status")
-    _with_hosts(lambda hosts: guests.forget(hosts, name, known.hosts))
+    _with_hosts(lambda hosts: guests.forget(hosts, name, known.hosts), "asking the hosts")
     render.show(f"{render.printable(name)} is forgotten; its images are where they were")
 
 

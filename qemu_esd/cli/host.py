@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 import typer
 
 from qemu_esd.cli import complete, render
-from qemu_esd.cli.running import run
+from qemu_esd.cli.running import run, stopped
 from qemu_esd.errors import EsdError
 
 app = typer.Typer(no_args_is_help=True, help="A host as a whole.")
@@ -26,7 +28,8 @@ def restore(host: complete.AHost) -> None:
         async with open_hosts() as hosts:
             return await restoring.restore(hosts, host)
 
-    restored = run(work())
+    with stopped(f"some of what {host} serves may run already", f"qemu-esd host restore {shlex.quote(host)}"):
+        restored = run(work(), f"restoring {host}")
     for unit in restored:
         render.show(f"{unit.unit}: {render.printable(unit.outcome)}")
     if not restored:

@@ -6,11 +6,11 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qemu_esd.cli.running import run, stopped
 from qemu_esd.errors import RefusedError, UsageError
 from qemu_esd.units import human_bytes, human_seconds, parse_rate
 
@@ -18,14 +18,7 @@ if TYPE_CHECKING:
     from qemu_esd.hosts import lab
     from qemu_esd.hosts.base import Completed
 
-T = TypeVar("T")
 app = typer.Typer(help="Two (or N) real hosts on this machine: namespaces, sshd, own state.", no_args_is_help=True)
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    import asyncio
-
-    return asyncio.run(work)
 
 
 @app.command()
@@ -36,7 +29,8 @@ def up(
     """Bring up hostA, hostB …; what runs already stays as it is."""
     from qemu_esd.hosts import lab
 
-    built = _run(lab.up(hosts, libvirt=libvirt))
+    with stopped("the lab may be up, or half of it", "qemu-esd lab up goes on, qemu-esd lab down removes it"):
+        built = run(lab.up(hosts, libvirt=libvirt), "bringing up the hosts")
     if built.cleaned:
         print("removed what an earlier lab left")
     for host in built.lab.hosts:
@@ -48,7 +42,8 @@ def down() -> None:
     """End all hosts and remove everything they had, their disks included."""
     from qemu_esd.hosts import lab
 
-    removed = _run(lab.down())
+    with stopped("some of the lab may be gone", "qemu-esd lab down"):
+        removed = run(lab.down(), "ending the hosts")
     if removed.stopped:
         print(f"stopped {', '.join(removed.stopped)}; nothing is left")
     else:
@@ -102,7 +97,7 @@ def link(
         changes["rate"] = _parse_rate(rate)
     if delay is not None:
         changes["delay"] = parse_delay(delay)
-    print(_link_line(_run(_change_link(one, other, changes))))
+    print(_link_line(run(_change_link(one, other, changes))))
 
 
 @app.command("exec")
@@ -110,7 +105,7 @@ def execute(
     host: str, command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="Program and arguments.")]
 ) -> None:
     """Run a program on a lab host; prints what it printed, ends as it ended."""
-    done = _run(_execute(host, command))
+    done = run(_execute(host, command))
     sys.stdout.buffer.write(done.stdout)
     sys.stdout.flush()
     sys.stderr.write(done.stderr)

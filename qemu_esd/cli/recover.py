@@ -90,7 +90,7 @@ def _story(word: str | None, host: str | None, wish: Wish, lost: list[str]) -> S
         return api.broken_off(word)
     if word is None:
         raise UsageError("--host needs to know what was broken off there", hint="name the guest, or the migration")
-    return run(api.adopt(word, host, wish, lost))
+    return run(api.adopt(word, host, wish, lost), f"asking {host} what it knows of {word}")
 
 
 def _recover(story: Story, wish: Wish, lost: list[str], as_json: bool, yes: bool) -> MigrationView:
@@ -108,6 +108,8 @@ def _recover(story: Story, wish: Wish, lost: list[str], as_json: bool, yes: bool
     async def agree(loss: Loss) -> bool:
         return await _agree(story.plan, loss, yes, as_json)
 
+    if sys.stderr.isatty():
+        display.say(f"looking at {story.plan.source.host} and {story.plan.target.host}")
     try:
         told = run(api.recover(story, wish, hear, lost, agree))
     except asyncio.CancelledError:

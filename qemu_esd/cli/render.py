@@ -113,12 +113,12 @@ def warning(text: str) -> Text:
 
 def error_text(error: EsdError) -> Text:
     """What failed, where, and what to do."""
-    return _told(Text("error: ", "bold red"), error)
+    return _told(Text.assemble(("error: ", "bold red")), error)
 
 
 def warning_text(error: EsdError) -> Text:
     """The same of what did not keep the command from its end."""
-    return _told(Text("warning: ", "bold yellow"), error)
+    return _told(Text.assemble(("warning: ", "bold yellow")), error)
 
 
 def _told(text: Text, error: EsdError) -> Text:

@@ -31,10 +31,11 @@ def run(work: Coroutine[Any, Any, T], waiting: str | None = None) -> T:
     """
     import asyncio
 
-    return asyncio.run(_guarded(_with_words(work, waiting) if waiting else work))
+    return asyncio.run(_guarded(with_words(work, waiting) if waiting else work))
 
 
-async def _with_words(work: Coroutine[Any, Any, T], waiting: str) -> T:
+async def with_words(work: Coroutine[Any, Any, T], waiting: str) -> T:
+    """As `run` says it."""
     import asyncio
 
     words = asyncio.ensure_future(_say_later(waiting))

@@ -35,6 +35,8 @@ def settle(
     from qemu_esd.cli.render_status import guest_picture
 
     display = display_for(sys.stderr)
+    if sys.stderr.isatty():
+        display.say(f"looking at {vm}")
     try:
         seen = run(_settle(vm, background_only, release, display))
     except asyncio.CancelledError:

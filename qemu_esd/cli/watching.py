@@ -19,6 +19,7 @@ from rich.text import Text
 
 from qemu_esd.cli import render, status_table
 from qemu_esd.cli.render_status import guest_page
+from qemu_esd.cli.running import with_words
 from qemu_esd.view import GuestView
 
 EVERY_SECONDS = 2.0
@@ -77,7 +78,7 @@ async def _in_lines(look: Look) -> None:
 
 async def _on_a_screen(look: Look, one: bool) -> None:
     # What is wrong with the words of the command is told on the screen that was there before.
-    seen = after(None, await look(), time.monotonic())
+    seen = after(None, await with_words(_look(look), "asking the hosts"), time.monotonic())
     leaving = asyncio.Event()
     console = Console(highlight=False)
     with _keys(leaving), Live(console=console, screen=True, auto_refresh=False, transient=True) as live:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -110,12 +111,21 @@ except EsdError as error:
 
 
 def test_ctrl_c_says_what_it_has_led_to_and_the_command_to_go_on() -> None:
-    pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, "-c", STOPPED], stdout=pipe, stderr=pipe, text=True)
+    """At a terminal, where it is told first that something is waited for."""
+    terminal, slave = os.openpty()
+    argv, plain = [sys.executable, "-c", STOPPED], os.environ | {"TERM": "dumb"}
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=slave, text=True, env=plain)
+    os.close(slave)
     try:
         _expect(process, "at work")
+        said = os.read(terminal, 4096)
+        assert b"waiting ... 1 s (Ctrl-C leaves it)" in said
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        process.communicate(timeout=30)
+        said = os.read(terminal, 4096)
     finally:
         process.kill()
-    assert (process.returncode, said) == (1, "error: stopped: the guest runs on\n  try: qemu-esd status vm1\n")
+        os.close(terminal)
+    wiped = "\r\x1b[K"
+    assert process.returncode == 1
+    assert said.decode().endswith(f"{wiped}error: stopped: the guest runs on\r\n  try: qemu-esd status vm1\r\n")
