@@ -1,6 +1,6 @@
-"""Ad hoc QMP: the monitor of a guest, or of the path handler that serves a guest which has moved on.
+"""Ad hoc QMP: the monitor of a guest, or of a path handler: of a guest that has moved on, or of a device.
 
-Through the `user` monitor, so neither a migration nor `status` is kept from its own.
+Through the `user` monitor, so neither a migration nor `status` is kept from its own; a domain's QEMU through libvirt.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from qemu_esd.errors import RefusedError, UsageError
 from qemu_esd.hosts import facts, files
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import open_hosts
-from qemu_esd.hypervisors import bare, processes, records
+from qemu_esd.hypervisors import processes, records
+from qemu_esd.hypervisors.libvirt.connection import open_libvirt
+from qemu_esd.hypervisors.libvirt.monitor import PREFIX, DomainSession
 from qemu_esd.journal import codec, registry
+from qemu_esd.model import device
 from qemu_esd.model.host import HostPaths
 from qemu_esd.model.record import LinkRecord
-from qemu_esd.phases import look, notice, places
+from qemu_esd.phases import device_records, look, meeting, notice, places
 from qemu_esd.qmp import care, migrate
 from qemu_esd.qmp.client import Listener
 from qemu_esd.qmp.session import Session, open_session
@@ -48,7 +51,7 @@ class Peer:
 
 
 def split_name(word: str) -> tuple[str, str | None]:
-    """VM, and HOST of VM@HOST, which is the path handler of VM on HOST. A guest whose name has an @ goes first."""
+    """VM, and HOST of VM@HOST: the path handler of VM, or of a device, there. A VM whose name has an @ goes first."""
     if registry.find(word) is not None or "@" not in word:
         return word, None
     vm, _, host = word.partition("@")
@@ -57,40 +60,61 @@ def split_name(word: str) -> tuple[str, str | None]:
     return vm, host
 
 
+@dataclass(frozen=True)
+class _Monitor:
+    """An address, who is behind it, and why nothing should be changed through it, whatever state that one is in."""
+
+    address: str
+    label: str
+    caution: str | None = None
+
+
 @asynccontextmanager
 async def open_peer(word: str, host: str | None = None, listener: Listener | None = None) -> AsyncIterator[Peer]:
-    """The monitor of the guest VM (on `host`, if that is said), or of the path handler VM@HOST.
+    """The monitor of the guest VM (on `host`, if that is said), or of the path handler VM@HOST or DEVICE@HOST.
 
     Raises UsageError, RefusedError (no such guest, no free monitor), HostError.
     """
-    vm, server = split_name(word)
+    name, server = split_name(word)
     async with open_hosts() as hosts:
-        where = await hosts.get(server or host or await look.find_host(hosts, vm))
+        where = await hosts.get(server or host or await look.find_host(hosts, name))
         paths = (await facts.look(where)).paths
-        monitor = await (_handler(where, paths, vm) if server else _guest(where, paths, vm))
-        label = f"the path handler of {vm}" if server else vm
-        async with open_session(where, monitor, label, listener) as session:
-            caution = _SERVES if server else await _caution(session, where, paths, vm)
-            yield Peer(session, caution)
+        monitor = await (_handler(where, paths, name) if server else _guest(where, paths, name))
+        async with _opened(where, monitor, listener) as session:
+            yield Peer(session, (None if server else await _caution(session, where, paths, name)) or monitor.caution)
 
 
-_SERVES = "a guest on another host reads its disks through this path handler"
+@asynccontextmanager
+async def _opened(host: Host, monitor: _Monitor, listener: Listener | None) -> AsyncIterator[Session]:
+    if monitor.address.startswith(PREFIX):
+        async with open_libvirt(host) as libvirt:
+            yield DomainSession(libvirt, monitor.address, listener)
+    else:
+        async with open_session(host, monitor.address, monitor.label, listener) as session:
+            yield session
 
 
-async def _guest(host: Host, paths: HostPaths, vm: str) -> str:
+async def _guest(host: Host, paths: HostPaths, vm: str) -> _Monitor:
     process = await processes.find(host, vm)
     if process is None:
         raise RefusedError(f"{vm} does not run", host=host.name, hint="see: qemu-esd status; or name it with --host")
-    return bare.user_of(host.name, process, paths)
+    address = meeting.user_of(host.name, process, paths)
+    caution = f"libvirt is not told of what is changed in the QEMU of {vm}" if address.startswith(PREFIX) else None
+    return _Monitor(address, vm, caution)
 
 
-async def _handler(host: Host, paths: HostPaths, vm: str) -> str:
-    """The newest one: a guest that came back and went again may have left two."""
-    found = [link for link in await links(host, paths) if link.vm == vm]
-    if not found:
-        raise RefusedError(f"no path handler serves {vm}", host=host.name, hint=f"its own QEMU: qemu-esd qmp {vm}")
-    newest = max(found, key=lambda link: link.generation)
-    return places.handler_socket(paths, newest.migration)
+async def _handler(host: Host, paths: HostPaths, name: str) -> _Monitor:
+    """Of a guest the newest one: a guest that came back and went again may have left two."""
+    label = f"the path handler of {name}"
+    if found := [link for link in await links(host, paths) if link.vm == name]:
+        newest = max(found, key=lambda link: link.generation)
+        serves = "a guest on another host reads its disks through this path handler"
+        return _Monitor(places.handler_socket(paths, newest.migration), label, serves)
+    if await device_records.on(host, paths, name) is not None:
+        # Being the client of its control monitor is the mutex of the device.
+        serves = f"whoever uses {name} on {host.name} does so through this path handler"
+        return _Monitor(device.monitor(paths, name, "late"), label, serves)
+    raise RefusedError(f"no path handler serves {name}", host=host.name, hint=f"its own QEMU: qemu-esd qmp {name}")
 
 
 async def links(host: Host, paths: HostPaths) -> list[LinkRecord]:

@@ -47,11 +47,12 @@ def vms(_: typer.Context) -> Iterable[str]:
 
 @_offered
 def peers(_: typer.Context) -> Iterator[str]:
-    """Guests, and the path handlers that may serve them."""
-    from qemu_esd.journal import registry
+    """Guests, and the path handlers that may serve them, and those of devices."""
+    from qemu_esd.journal import devices, registry
 
     yield from _vms()
     yield from (f"{known.name}@{host}" for known in registry.everything() for host in known.hosts[:-1])
+    yield from (f"{suid}@{host}" for suid, hosts in devices.everything().items() for host in hosts)
 
 
 @_offered

@@ -26,7 +26,7 @@ def qmp(
         str,
         typer.Argument(
             metavar="VM[@HOST]",
-            help="A guest; or the path handler that serves VM on HOST.",
+            help="A guest; or the path handler of VM, or of a device, on HOST.",
             autocompletion=complete.peers,
         ),
     ],

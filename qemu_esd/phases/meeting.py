@@ -31,6 +31,11 @@ def observer_of(host: str, process: QemuProcess, paths: HostPaths) -> str:
     return monitor.address(process.name) if kind_of(process) is Kind.DOMAIN else bare.observer_of(host, process, paths)
 
 
+def user_of(host: str, process: QemuProcess, paths: HostPaths) -> str:
+    """The monitor for ad hoc commands."""
+    return monitor.address(process.name) if kind_of(process) is Kind.DOMAIN else bare.user_of(host, process, paths)
+
+
 async def describe(monitors: Monitors, process: QemuProcess, qemu: Session, record: GuestRecord | None) -> Guest:
     """The guest behind an open monitor. Raises RefusedError for a disk that cannot be understood."""
     if kind_of(process) is Kind.DOMAIN:

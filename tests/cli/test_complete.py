@@ -80,6 +80,7 @@ def bash(*words: str) -> list[str]:
         (("vm", "stop", "v"), ["vm1"]),
         (("qmp", "vm1", "@"), ["@a"]),
         (("qmp", "vm1@"), ["vm1@a"]),
+        (("qmp", "disk1@"), ["disk1@a", "disk1@c"]),
         (("device", "show", "d"), ["disk1"]),
         (("device", "move", "disk1", ""), ["a", "c"]),
         (("device", "create", "--host", "a,lo"), ["a,local"]),

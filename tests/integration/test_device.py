@@ -90,6 +90,10 @@ async def test_life_of_a_device(fleet: Fleet) -> None:
     # Another controller, which knows one host only.
     told = (await say("device", "list", "--host", "hostB", "--json")).json["devices"]
     assert [(one["suid"], one["authority"], one["hosts"]) for one in told] == [(SUID, "hostA", ["hostA", "hostB"])]
+    exports = (await say("qmp", f"{SUID}@hostB", "query-block-exports")).json
+    assert [one["node-name"] for one in exports] == ["esd-d1-srv"]
+    refused = await say("qmp", f"{SUID}@hostA", "block-export-del", f"id={exports[0]['id']}")
+    assert (refused.status, "d1 on hostA does so through this path handler" in refused.err) == (3, True)
     # A stranger without the key gets nothing from the gate.
     (gate,) = [place for place in fleet.a.listening() if fleet.a.address in place]
     done = fleet.b.run("qemu-img", "info", "-f", "raw", f"nbd://{gate}/{SUID}.gate", check=False)

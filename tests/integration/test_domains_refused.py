@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from qemu_esd import guests
@@ -9,7 +12,7 @@ from qemu_esd.errors import HostError
 from qemu_esd.hosts import lab
 from qemu_esd.hosts.connect import open_hosts
 from qemu_esd.hypervisors.libvirt.connection import open_libvirt
-from tests.integration.support.commands import Said, say
+from tests.integration.support.commands import Said, end, say, start
 from tests.lab.tools import on
 from tests.support.domains import SOCKET, WEB1, running
 
@@ -61,8 +64,9 @@ async def test_media_have_to_be_there_and_other_disks_to_be_shared(libvirt_hosts
     assert "hostA: vdb, a disk of the kind block that nobody says is shared" in said
 
 
-async def test_listed_as_libvirts(libvirt_hosts: Hosts) -> None:
+async def test_listed_and_asked_as_libvirts(libvirt_hosts: Hosts, tmp_path: Path) -> None:
     async with running(libvirt_hosts[0]):
+        await asked(libvirt_hosts[0], tmp_path / "record")
         await on(libvirt_hosts[0], "sh", "-c", "qemu-img create -q -f raw /srv/a.img 1M")
         ours = ("vm", "run", "mine", "--host", "hostA", "--disk", "/srv/a.img,format=raw", "--memory", "64M")
         assert (await say(*ours)).status == 0
@@ -74,6 +78,23 @@ async def test_listed_as_libvirts(libvirt_hosts: Hosts) -> None:
         }
         assert (await say("vm", "stop", "--force", "mine")).status == 0
         assert (await say("vm", "forget", "mine")).status == 0
+
+
+async def asked(host: lab.LabHost, record: Path) -> None:
+    """Its QEMU, by its libvirt: a command, events, and what libvirt is not told of."""
+    ask = ("qmp", "web1", "--host", "hostA")
+    assert (await say(*ask, "query-status", "--trace", str(record))).json["status"] == "running"
+    assert [json.loads(line)["from"] for line in record.read_text().splitlines()][-2:] == ["us", "qemu"]
+    refused = await say(*ask, "stop")
+    assert (refused.status, "libvirt is not told of what is changed in the QEMU of web1" in refused.err) == (3, True)
+    listening = await start(*ask, "--events", "--count", "2")
+    assert listening.stderr is not None
+    assert (await listening.stderr.readline()).startswith(b"events of web1 on hostA")
+    for word in ("suspend", "resume"):
+        await on(host, "virsh", word, "web1")
+    events = [json.loads(line) for line in (await end(listening)).out.splitlines()]
+    assert [event["event"] for event in events] == ["STOP", "RESUME"]
+    assert events[0]["time"] < events[1]["time"]
 
 
 async def test_without_a_libvirtd_it_is_refused(libvirt_hosts: Hosts) -> None:

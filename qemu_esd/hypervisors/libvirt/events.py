@@ -41,12 +41,16 @@ def _run(binding: ModuleType) -> None:
 
 
 class Listener:
-    """Events of one domain, by their names, in order; the same two methods as of a QMP session's."""
+    """Events of one domain, by their names, in order; without names all of its QEMU's, which have a time stamp, and
+    none of libvirt's own. The same two methods as of a QMP session's."""
 
     def __init__(self, domain: str, names: Sequence[str]) -> None:
         self.domain = domain
         self.names = frozenset(names)
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    def wants(self, domain: str, event: dict[str, Any]) -> bool:
+        return domain == self.domain and (event["event"] in self.names if self.names else "timestamp" in event)
 
     def put(self, event: dict[str, Any]) -> None:
         self._queue.put_nowait(event)
@@ -78,18 +82,20 @@ class Post:
         """Let a new connection tell. What it tells after `loop` has ended is of no interest to anybody."""
         import libvirt_qemu
 
-        def tell(domain: Any, name: str, data: dict[str, Any]) -> None:
+        def tell(domain: Any, event: dict[str, Any]) -> None:
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._hand_on, domain.name(), {"event": name, "data": data})
+                loop.call_soon_threadsafe(self._hand_on, domain.name(), event)
 
         def of_qemu(_: Any, domain: Any, name: str, *rest: Any) -> None:
-            tell(domain, name, json.loads(rest[2]) if rest[2] else {})
+            seconds, microseconds, data, _ = rest
+            stamp = {"seconds": seconds, "microseconds": microseconds}
+            tell(domain, {"event": name, "data": json.loads(data) if data else {}, "timestamp": stamp})
 
         def of_life(_: Any, domain: Any, event: int, detail: int, *__: Any) -> None:
-            tell(domain, LIFECYCLE, {"event": event, "detail": detail})
+            tell(domain, {"event": LIFECYCLE, "data": {"event": event, "detail": detail}})
 
         def of_job(_: Any, domain: Any, disk: str, type: int, status: int, *__: Any) -> None:
-            tell(domain, BLOCK_JOB, {"disk": disk, "type": type, "status": status})
+            tell(domain, {"event": BLOCK_JOB, "data": {"disk": disk, "type": type, "status": status}})
 
         raw.domainEventRegisterAny(None, binding.VIR_DOMAIN_EVENT_ID_LIFECYCLE, of_life, None)
         raw.domainEventRegisterAny(None, binding.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, of_job, None)
@@ -97,5 +103,5 @@ class Post:
 
     def _hand_on(self, domain: str, event: dict[str, Any]) -> None:
         for listener in self._listeners:
-            if listener.domain == domain and event["event"] in listener.names:
+            if listener.wants(domain, event):
                 listener.put(event)

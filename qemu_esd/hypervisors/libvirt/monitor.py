@@ -14,6 +14,7 @@ from qemu_esd.errors import LibvirtError, QemuError, QemuGoneError, TimedOutErro
 from qemu_esd.hypervisors.libvirt.connection import Connection
 from qemu_esd.hypervisors.libvirt.events import LIFECYCLE
 from qemu_esd.log import timed
+from qemu_esd.qmp.client import Listener
 from qemu_esd.qmp.session import COMMAND_SECONDS, Events, Session
 
 PREFIX = "libvirt:"
@@ -25,27 +26,30 @@ def address(name: str) -> str:
 
 
 class DomainSession(Session):
-    """It is never lost, and never busy: libvirt serves everybody."""
+    """It is never lost, and never busy: libvirt serves everybody. `listener` hears commands and their answers."""
 
-    def __init__(self, libvirt: Connection, monitor: str) -> None:
+    def __init__(self, libvirt: Connection, monitor: str, listener: Listener | None = None) -> None:
         self._libvirt = libvirt
         self.host = libvirt.host
         self.label = monitor.removeprefix(PREFIX)
         self.monitor = monitor
+        self._tell = listener or (lambda _, message: None)
 
     async def _execute(self, command: str, arguments: dict[str, Any], *, oob: bool = False) -> Any:
         import libvirt_qemu
 
-        words = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
+        message = {"execute": command, **({"arguments": arguments} if arguments else {})}
+        self._tell("us", message)
         try:
             with timed("QMP", host=self.host, peer=self.label, command=command):
                 said = await self._libvirt.call(
                     f"{command} of {self.label}",
-                    lambda raw: libvirt_qemu.qemuMonitorCommand(raw.lookupByName(self.label), words, 0),
+                    lambda raw: libvirt_qemu.qemuMonitorCommand(raw.lookupByName(self.label), json.dumps(message), 0),
                 )
         except LibvirtError as error:
             raise self._meant(command, error) from error
         reply = json.loads(said)
+        self._tell("qemu", reply)
         if "error" in reply:
             raise QemuError(command, reply["error"].get("desc", "it does not say why"), host=self.host)
         return reply["return"]
