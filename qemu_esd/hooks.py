@@ -37,6 +37,7 @@ class HookEvent(StrEnum):
     HANDED_OVER = "handed-over"
     SETTLED = "settled"
     DEGRADED = "degraded"
+    RECOVERED = "recovered"
     FAILED = "failed"
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from qemu_esd.metrics import Latest
+    from qemu_esd.trouble import Lookout
 
 EVERY_SECONDS = 15.0
 
@@ -34,7 +35,10 @@ def metrics(
         typer.Option(metavar="SECONDS", help="How often hosts are looked at; with --textfile: again and again."),
     ] = None,
 ) -> None:
-    """Metrics of all guests known here, for Prometheus: devices, links, moves, downtimes."""
+    """Metrics of all guests known here, for Prometheus: devices, links, moves, downtimes.
+
+    While it looks again and again it tells hooks of guests that come into trouble, and out of it.
+    """
     if (listen is None) == (textfile is None):
         raise UsageError("say where metrics are to go", hint="--listen 127.0.0.1:9790, or --textfile FILE")
     if every is not None and every < 1:
@@ -64,7 +68,7 @@ def _until_interrupted(work: object) -> None:
             raise
 
 
-async def _look() -> list[Metric]:
+async def _look(lookout: Lookout | None = None) -> list[Metric]:
     import time
 
     from qemu_esd import api
@@ -72,6 +76,8 @@ async def _look() -> list[Metric]:
     from qemu_esd.metrics import families
 
     seen = await api.look_around()
+    if lookout is not None:
+        await lookout.hear(seen.guests)
     states = (story.state.value for story in store.stories())
     return families(seen.guests, store.figures("downtime"), states, time.time())
 
@@ -91,8 +97,10 @@ async def _serve(address: str, port: int, every: float) -> None:
 
     from prometheus_client import start_http_server
 
-    latest, registry = _registry()
-    latest.families = await _look()
+    from qemu_esd.trouble import Lookout
+
+    (latest, registry), lookout = _registry(), Lookout()
+    latest.families = await _look(lookout)
     try:
         server, _ = start_http_server(port, address, registry)
     except OSError as error:
@@ -103,17 +111,17 @@ async def _serve(address: str, port: int, every: float) -> None:
     try:
         while True:
             await asyncio.sleep(every)
-            latest.families = await _look()
+            latest.families = await _look(lookout)
     finally:
         server.shutdown()
         server.server_close()
 
 
-async def _write(file: Path) -> None:
+async def _write(file: Path, lookout: Lookout | None = None) -> None:
     from prometheus_client import write_to_textfile
 
     latest, registry = _registry()
-    latest.families = await _look()
+    latest.families = await _look(lookout)
     try:
         # In one step, and readable for who collects them.
         write_to_textfile(str(file), registry)
@@ -126,6 +134,9 @@ async def _write(file: Path) -> None:
 async def _write_again_and_again(file: Path, every: float) -> None:
     import asyncio
 
+    from qemu_esd.trouble import Lookout
+
+    lookout = Lookout()
     while True:
-        await _write(file)
+        await _write(file, lookout)
         await asyncio.sleep(every)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +16,7 @@ from qemu_esd import api
 from qemu_esd.model.plan import Transport
 from qemu_esd.model.policy import Handler
 from qemu_esd.phases import settle
-from tests.integration.support.commands import say
+from tests.integration.support.commands import end, say, start
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import Guest
@@ -27,11 +32,12 @@ ANSWER_SECONDS = 5.0
 BACK_SECONDS = 60.0
 
 
-async def test_a_dead_link(fleet: Fleet) -> None:
+async def test_a_dead_link(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guests read what only the source has, by either transport: their disks stop them, and nothing is lost.
 
-    One is held by a controller all the while, so that nobody else tells it to go on.
+    One is held by a controller all the while, so that nobody else tells it to go on. `metrics` tells hooks of it.
     """
+    monkeypatch.setenv("QEMU_ESD_CONFIG", str(tmp_path))
     load = "esd.mode=verify esd.rate=200 esd.mix=10/0/90"
     tls = await fleet.boot(Drive("vda", 7, "t.raw", size=16 * MIB), name="tls", load=load)
     ssh = await fleet.boot(Drive("vda", 8, "s.raw", size=16 * MIB), name="ssh", load=load)
@@ -39,9 +45,11 @@ async def test_a_dead_link(fleet: Fleet) -> None:
     await tls.migrate(fleet.b, Handler.REDIRECT, transport=Transport.TLS)
     await ssh.migrate(fleet.b, Handler.REDIRECT, transport=Transport.SSH)
     await held.migrate(fleet.b, Handler.REDIRECT)
-    async with api.open_guest("held", "hostB") as station:
+    async with api.open_guest("held", "hostB") as station, hooks_told(tmp_path) as hooks:
         async with cut("hostA", "hostB"):
             await asyncio.gather(*map(noticed, (tls, ssh)))
+            await hooks.told("degraded tls hostA hostB tls runs on hostB, and hostA does not answer it")
+            await hooks.told("degraded ssh hostA hostB ssh runs on hostB, and hostA does not answer it")
             await asyncio.gather(*map(stopped, (tls, ssh, held)))
             for guest in (tls, ssh):
                 seen = await guest.look()
@@ -50,6 +58,8 @@ async def test_a_dead_link(fleet: Fleet) -> None:
                 told = (await say("status", guest.name)).out
                 assert ("link down for" in told, "has stopped it" in told) == (True, True), told
         await asyncio.gather(*map(goes_on, (tls, ssh)))
+        await hooks.told("recovered tls hostA hostB None")
+        await hooks.told("recovered ssh hostA hostB None")
         assert await answer(held) == "io-error"
         await settle.settle(station, lambda *_: None)
         assert await answer(held) == "running"
@@ -58,6 +68,39 @@ async def test_a_dead_link(fleet: Fleet) -> None:
         await guest.pause()
         await guest.recheck()
     await fleet.finish(tls, ssh, held)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    file: Path
+
+    async def told(self, line: str) -> None:
+        async with asyncio.timeout(BACK_SECONDS):
+            while line not in self.lines():
+                await asyncio.sleep(0.2)
+
+    def lines(self) -> list[str]:
+        told = map(json.loads, self.file.read_text().splitlines())
+        return [" ".join(str(one[key]) for key in ("event", "vm", "source", "target", "problem")) for one in told]
+
+
+@asynccontextmanager
+async def hooks_told(folder: Path) -> AsyncIterator[Hooks]:
+    """Hooks that write down what they are told by a `metrics` that looks again and again; each is told once."""
+    hooks = Hooks(folder / "told")
+    hooks.file.touch()
+    (folder / "hooks").mkdir()
+    for event in ("degraded", "recovered"):
+        hook = folder / "hooks" / event
+        hook.write_text(f"#!/bin/sh\n(cat; echo) >>{hooks.file}\n")
+        hook.chmod(0o755)
+    looking = await start("metrics", "--textfile", str(folder / "metrics"), "--every", "2")
+    try:
+        yield hooks
+        assert len(set(hooks.lines())) == len(hooks.lines())
+    finally:
+        looking.terminate()
+        assert (await end(looking)).status == 0
 
 
 async def noticed(guest: Guest) -> None:
