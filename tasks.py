@@ -364,4 +364,5 @@ if __name__ == "__main__":
         print(f"error: {error}\n  try: {error.hint}", file=sys.stderr)
         sys.exit(error.status)
     except KeyboardInterrupt:
+        print(f"stopped; what is done already is not done again: python3 {shlex.join(sys.argv)}", file=sys.stderr)
         sys.exit(130)

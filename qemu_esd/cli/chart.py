@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from xml.etree.ElementTree import Element
 
 from qemu_esd.cli.markup import svg, tag
 from qemu_esd.units import human_seconds
 
 # As wide as a phone, so that the words in it can be read there.
-WIDTH, HEIGHT = 400, 180
-LEFT, RIGHT, TOP, BOTTOM = 84, 12, 12, 40
+WIDTH, HEIGHT = 400, 160
+LEFT, RIGHT, TOP, BOTTOM = 84, 12, 12, 20
 NAMES, TIMES, ROW = 112, 76, 24
+# Of a letter, on average; of a name in the legend besides; between the rows of that.
+_LETTER, _DASH, _LEGEND = 7, 36, 18
 _COLOURS = ("line0", "line1", "line2", "line3")
 STYLE = """
 svg .axis { stroke: var(--line); } svg polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
@@ -39,9 +42,25 @@ def chart(lines: Sequence[Line], label: str, say: Callable[[float], str]) -> Ele
     top = max((value for line in drawn for _, value in line.points), default=0.0) or 1.0
     scale = _Scale(first, max(last - first, 1e-3), top)
     elements = [*_axes(scale, say)]
-    for number, line in enumerate(drawn):
-        elements += _line(line, _COLOURS[number % len(_COLOURS)], number, scale)
-    return svg(WIDTH, HEIGHT, *elements, label=label)
+    for line, colour in zip(drawn, cycle(_COLOURS)):
+        elements += _line(line, colour, scale)
+    names = legend([line.name for line in drawn])
+    for line, colour, (x, row) in zip(drawn, cycle(_COLOURS), names):
+        elements.append(tag("text", f"— {line.name}", x=x, y=HEIGHT + 14 + row * _LEGEND, class_=colour))
+    return svg(WIDTH, HEIGHT + (names[-1][1] + 1 if names else 0) * _LEGEND + 4, *elements, label=label)
+
+
+def legend(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Where each name begins, and in which row: side by side, as long as there is room."""
+    places = list[tuple[int, int]]()
+    x, row = 0, 0
+    for name in names:
+        width = _DASH + _LETTER * len(name)
+        if x and x + width > WIDTH:
+            x, row = 0, row + 1
+        places.append((x, row))
+        x += width
+    return places
 
 
 @dataclass(frozen=True)
@@ -68,14 +87,13 @@ def _axes(scale: _Scale, say: Callable[[float], str]) -> Iterator[Element]:
         yield tag("text", words, x=scale.x(seconds), y=HEIGHT - BOTTOM + 18, text_anchor=anchor, class_="dim")
 
 
-def _line(line: Line, colour: str, number: int, scale: _Scale) -> Iterator[Element]:
+def _line(line: Line, colour: str, scale: _Scale) -> Iterator[Element]:
     if len(line.points) == 1:
         (seconds, value), *_ = line.points
         yield tag("circle", cx=scale.x(seconds), cy=scale.y(value), r=3, class_=colour)
     else:
         path = " ".join(f"{scale.x(seconds):.1f},{scale.y(value):.1f}" for seconds, value in line.points)
         yield tag("polyline", points=path, class_=colour)
-    yield tag("text", f"— {line.name}", x=LEFT + number * 80, y=HEIGHT - 4, class_=colour)
 
 
 @dataclass(frozen=True)
