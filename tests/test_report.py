@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from qemu_esd import report
-from qemu_esd.cli import report_page
+from qemu_esd.cli import chart, report_page
 from qemu_esd.errors import UsageError
 from qemu_esd.journal import lines, store, trail
 from qemu_esd.model.progress import Progress
@@ -72,6 +72,13 @@ def test_phases() -> None:
     )
     broken_off = told(ENTRIES[:4])
     assert broken_off.phases[-1] == Phase("memory", 1.0, None)
+
+
+def test_names_below_a_chart_do_not_meet() -> None:
+    names = ["vda", "a-disk-with-a-long-name", "another-disk-with-a-long-name", "vdb"]
+    places = chart.legend(names)
+    assert [row for _, row in places] == [0, 0, 1, 1]
+    assert [x for x, _ in places][::2] == [0, 0]
 
 
 def test_rates_and_stalls() -> None:

@@ -16,13 +16,14 @@ LEFT, RIGHT, TOP, BOTTOM = 84, 12, 12, 20
 NAMES, TIMES, ROW = 112, 76, 24
 # Of a letter, on average; of a name in the legend besides; between the rows of that.
 _LETTER, _DASH, _LEGEND = 7, 36, 18
-_COLOURS = ("line0", "line1", "line2", "line3")
+# Drawn through, then dashed: so many lines can be told apart.
+_KINDS = tuple(f"line{number}{dashed}" for dashed in ("", " dashed") for number in range(4))
 STYLE = """
 svg .axis { stroke: var(--line); } svg polyline { fill: none; stroke-width: 2; stroke-linejoin: round; }
 svg .line0 { stroke: var(--remote); } svg .line1 { stroke: var(--mixed); } svg .line2 { stroke: var(--local); }
 svg .line3 { stroke: var(--bad); } svg text.line0 { fill: var(--remote); } svg text.line1 { fill: var(--mixed); }
 svg text.line2 { fill: var(--local); } svg text.line3 { fill: var(--bad); } svg text[class^=line] { stroke: none; }
-svg .bar { fill: var(--remote); } svg .pause { fill: var(--bad); }
+svg .dashed { stroke-dasharray: 5 3; } svg .bar { fill: var(--remote); } svg .pause { fill: var(--bad); }
 """
 
 
@@ -42,11 +43,19 @@ def chart(lines: Sequence[Line], label: str, say: Callable[[float], str]) -> Ele
     top = max((value for line in drawn for _, value in line.points), default=0.0) or 1.0
     scale = _Scale(first, max(last - first, 1e-3), top)
     elements = [*_axes(scale, say)]
-    for line, colour in zip(drawn, cycle(_COLOURS)):
+    for line, colour in zip(drawn, cycle(_KINDS)):
         elements += _line(line, colour, scale)
     names = legend([line.name for line in drawn])
-    for line, colour, (x, row) in zip(drawn, cycle(_COLOURS), names):
-        elements.append(tag("text", f"— {line.name}", x=x, y=HEIGHT + 14 + row * _LEGEND, class_=colour))
+    for line, colour, (x, row) in zip(drawn, cycle(_KINDS), names):
+        elements.append(
+            tag(
+                "text",
+                f"{'╌' if 'dashed' in colour else '—'} {line.name}",
+                x=x,
+                y=HEIGHT + 14 + row * _LEGEND,
+                class_=colour,
+            )
+        )
     return svg(WIDTH, HEIGHT + (names[-1][1] + 1 if names else 0) * _LEGEND + 4, *elements, label=label)
 
 

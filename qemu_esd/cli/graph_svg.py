@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from textwrap import wrap
 from xml.etree.ElementTree import Element
 
 from qemu_esd.cli.graph_text import arrows, boxes, crossings, labels
 from qemu_esd.cli.markup import svg_file, tag
-from qemu_esd.cli.render_graph import title
+from qemu_esd.cli.render_graph import in_order, title
 from qemu_esd.model.block_graph import BlockGraph, Program
 
 WIDTH, HEIGHT = 200, 56
 ACROSS, DOWN = WIDTH + 20, HEIGHT + 40
 EDGE, HEAD = 20, 48
 _CHARACTERS = 26
+# How wide a letter of a title is, at most on average.
+_MEAN = 8
 _STYLE = """
 .panel { fill: var(--panel); stroke: var(--line); }
 .box { fill: var(--back); stroke: var(--line); } .user { stroke: var(--local); stroke-width: 2; }
@@ -32,35 +35,59 @@ class Spot:
 
 
 def spots(program: Program, number: int) -> dict[str, Spot]:
-    """A place for each box: a parent stands above the middle of what is below it and has no place yet."""
+    """A place for each box: below all that are on it, and above the middle of what is below it and has no place yet."""
     below: dict[str, list[str]] = {}
     for one, other, _ in arrows(number, program):
         below.setdefault(one, []).append(other)
-    names, forest = boxes(number, program), _Forest(below)
-    for user in program.users:
-        forest.put(names[f"{user.kind} {user.name}"], 0)
-    for node in program.nodes:
-        forest.put(names[node.name], 1)
-    return forest.placed
+    names, forest, rows = boxes(number, program), _Forest(below), _Rows(below)
+    roots = [names[f"{user.kind} {user.name}"] for user in in_order(program.users)]
+    for root in roots:
+        rows.put(root, 0)
+    for box in (names[node.name] for node in program.nodes):
+        if box not in rows.placed:
+            rows.put(box, 1)
+    for box in (*roots, *(names[node.name] for node in program.nodes)):
+        forest.put(box)
+    return {box: Spot(column, rows.placed[box]) for box, column in forest.placed.items()}
+
+
+class _Rows:
+    """The row of each box: the longest way down to it."""
+
+    def __init__(self, below: dict[str, list[str]]) -> None:
+        self._below = below
+        self._way = list[str]()
+        self.placed: dict[str, int] = {}
+
+    def put(self, box: str, row: int) -> None:
+        # A circle, which no QEMU has, comes to an end.
+        if row <= self.placed.get(box, -1) or box in self._way:
+            return
+        self.placed[box] = row
+        self._way.append(box)
+        for child in self._below.get(box, ()):
+            self.put(child, row + 1)
+        self._way.pop()
 
 
 class _Forest:
+    """The column of each box."""
+
     def __init__(self, below: dict[str, list[str]]) -> None:
         self._below = below
         self._next = 0
-        self.placed: dict[str, Spot] = {}
+        self.placed: dict[str, float] = {}
 
-    def put(self, box: str, row: int) -> None:
+    def put(self, box: str) -> None:
         if box in self.placed:
             return
         fresh = [child for child in self._below.get(box, ()) if child not in self.placed]
-        # Before its children, so that a circle, which no QEMU has, comes to an end.
-        self.placed[box] = Spot(self._next, row)
+        # Before its children, so that a circle comes to an end here too.
+        self.placed[box] = self._next
         for child in fresh:
-            self.put(child, row + 1)
+            self.put(child)
         if fresh:
-            columns = [self.placed[child].column for child in fresh]
-            self.placed[box] = Spot((columns[0] + columns[-1]) / 2, row)
+            self.placed[box] = (self.placed[fresh[0]] + self.placed[fresh[-1]]) / 2
         else:
             self._next += 1
 
@@ -100,7 +127,7 @@ def _panels(programs: Iterable[Program]) -> Iterator[_Panel]:
         placed = spots(program, number)
         columns = max((spot.column for spot in placed.values()), default=0) + 1
         rows = max((spot.row for spot in placed.values()), default=0) + 1
-        width = max(columns, 2) * ACROSS + EDGE
+        width = max(columns * ACROSS + EDGE, _MEAN * len(title(program)) + 2 * EDGE, 2 * ACROSS + EDGE)
         yield _Panel(number, program, left, width, rows, placed)
         left += width + EDGE
 
@@ -108,8 +135,8 @@ def _panels(programs: Iterable[Program]) -> Iterator[_Panel]:
 def _panel(panel: _Panel, height: float) -> Iterator[Element]:
     yield tag("rect", x=panel.left, y=EDGE, width=panel.width, height=height - EDGE, rx=8, class_="panel")
     yield tag("text", title(panel.program), x=panel.left + EDGE, y=EDGE + 24, class_="name")
-    if panel.program.problem:
-        yield tag("text", panel.program.problem, x=panel.left + EDGE, y=HEAD + EDGE + 20, class_="bad")
+    for row, line in enumerate(wrap(panel.program.problem or "", int((panel.width - 2 * EDGE) / _MEAN))):
+        yield tag("text", line, x=panel.left + EDGE, y=HEAD + EDGE + 20 + 18 * row, class_="bad")
     for box, lines in labels(panel.number, panel.program):
         if box in panel.spots:
             yield _box(*panel.corner(box), lines, is_user="u" in box)
@@ -127,14 +154,15 @@ def _box(x: float, y: float, lines: list[str], *, is_user: bool) -> Element:
 
 def _wrapped(lines: list[str]) -> list[str]:
     """One long line becomes up to three."""
-    if len(lines) > 1:
-        return lines
-    text = lines[0]
-    return [text[at : at + _CHARACTERS] for at in range(0, min(len(text), 3 * _CHARACTERS), _CHARACTERS)]
+    return lines if len(lines) > 1 else wrap(lines[0], _CHARACTERS)[:3]
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _CHARACTERS + 1 else f"{text[: _CHARACTERS - 1]}…"
+    """Both ends of it: names that begin alike end differently."""
+    if len(text) <= _CHARACTERS + 1:
+        return text
+    half = _CHARACTERS // 2
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def _arrow(one: tuple[float, float], other: tuple[float, float], word: str) -> Iterator[Element]:

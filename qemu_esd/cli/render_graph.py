@@ -52,7 +52,7 @@ class _Drawing:
         tree = Tree(Text(title(self._program), "bold"))
         if self._program.problem:
             tree.add(Text(printable(self._program.problem), "yellow"))
-        for user in _in_order(self._program.users):
+        for user in in_order(self._program.users):
             branch = tree.add(Text(user_text(user), _COLOURS[user.kind]))
             for name in user.on:
                 self._add(branch, "", name)
@@ -80,6 +80,6 @@ class _Drawing:
         return text.append(" (read-only)", "dim") if node.read_only else text
 
 
-def _in_order(users: Iterable[User]) -> list[User]:
+def in_order(users: Iterable[User]) -> list[User]:
     """Devices first, because what they are on is what one looks for."""
     return sorted(users, key=lambda user: list(UserKind).index(user.kind))

@@ -30,9 +30,11 @@ h1 { font-size: 1.5rem; margin: 0.5rem 0; } h2 { font-size: 1.15rem; margin: 2re
 p { margin: 0.5rem 0; } .dim { color: var(--dim); } .error { color: var(--bad); } .warning { color: var(--mixed); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
 th, td { text-align: left; padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; overflow-wrap: break-word; } th { color: var(--dim); font-weight: 600; white-space: nowrap; }
-td.number { text-align: right; white-space: nowrap; } svg { width: 100%; height: auto;
-  display: block; } .drawn { max-width: 36rem; margin: 0.5rem 0; }
+  vertical-align: top; overflow-wrap: break-word; }
+td:last-child { overflow-wrap: anywhere; } th { color: var(--dim); font-weight: 600; white-space: nowrap; }
+.times td:first-child { white-space: nowrap; width: 1%; }
+svg { width: 100%; height: auto;
+  display: block; } .drawn { max-width: 30rem; margin: 0.5rem 0; }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 0.5rem; margin: 1rem 0; }
 dl div { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: 0.5rem 0.8rem; }
 dt { color: var(--dim); font-size: 0.8rem; } dd { margin: 0; font-size: 1.2rem; font-weight: 600; }
@@ -106,7 +108,7 @@ def _said(report: Report) -> Iterator[Element]:
         yield tag("p", "None.")
         return
     rows = [(_at(one.seconds), tag("span", one.level, class_=one.level), one.text) for one in report.said]
-    yield table(("at", "", "what was said"), rows)
+    yield table(("at", "", "what was said"), rows, "times")
 
 
 def _at(seconds: float) -> str:
@@ -253,7 +255,8 @@ def _steps(report: Report) -> Iterator[Element]:
 
 def _journal(report: Report) -> Iterator[Element]:
     rows = [(_at(seconds), what) for seconds, what in report.events]
-    yield tag("details", tag("summary", f"{len(rows)} lines"), table(("at", "what was written down"), rows))
+    events = table(("at", "what was written down"), rows, "times")
+    yield tag("details", tag("summary", f"{len(rows)} lines"), events)
 
 
 def frame(picture: Element) -> Element:
@@ -261,8 +264,9 @@ def frame(picture: Element) -> Element:
     return tag("div", picture, class_="drawn")
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str | Element]]) -> Element:
-    """In a frame of its own, so that a wide one does not make the page wider than a phone."""
+def table(headings: Sequence[str], rows: Iterable[Sequence[str | Element]], kind: str | None = None) -> Element:
+    """In a frame of its own, so that a wide one does not make the page wider than a phone. `kind` "times": the first
+    column is never broken."""
     head = [tag("tr", *(tag("th", heading) for heading in headings))] if any(headings) else []
     body = [tag("tr", *(tag("td", cell) for cell in row)) for row in rows]
-    return tag("div", tag("table", *head, *body), class_="wide")
+    return tag("div", tag("table", *head, *body, class_=kind), class_="wide")

@@ -130,6 +130,22 @@ def test_a_picture_has_every_box_and_no_two_in_one_place() -> None:
     assert "path handler of migration 1a2b3c4d on hostA" in said
 
 
+def test_a_picture_has_every_arrow_going_down() -> None:
+    for number, program in enumerate(GRAPH.programs):
+        placed = graph_svg.spots(program, number)
+        assert all(placed[one].row < placed[other].row for one, other, _ in graph_text.arrows(number, program))
+
+
+def test_what_is_long_stays_in_its_panel() -> None:
+    why = f"hostA cannot be reached: {'Connection timed out ' * 8}"
+    silent = replace(HANDLER, host="a-host.with.a.long.name.example", nodes=(), users=(), problem=why)
+    alone = ElementTree.fromstring(graph_svg.svg(BlockGraph("vm1", (silent,), ())))
+    panel = next(rect for rect in alone.iter("{http://www.w3.org/2000/svg}rect") if rect.get("class") == "panel")
+    said = [str(text.text) for text in alone.iter("{http://www.w3.org/2000/svg}text")]
+    assert max(map(len, said)) * 8 < float(str(panel.get("width")))
+    assert " ".join(said[1:]) == why.strip()
+
+
 def test_names_that_others_have_chosen_are_only_names() -> None:
     evil = 'a"]; evil <script>alert(1)</script> \x1b[2J'
     nodes = (BlockNode(evil, "raw", f"/srv/{evil}", False),)
