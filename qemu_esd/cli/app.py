@@ -12,7 +12,7 @@ from rich.text import Text
 
 from qemu_esd import __version__, log, trace
 from qemu_esd.cli import (
-    complete_bash,
+    complete_shells,
     device,
     doctor,
     graph,
@@ -107,7 +107,7 @@ def _start_trace(file: Path) -> None:
 def main() -> None:
     """Run one command and end with its exit status."""
     render.open_missing_streams()
-    complete_bash.read()
+    complete_shells.prepare()
     try:
         _run()
     except EsdError as error:

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from qemu_esd.cli import complete_bash
+from qemu_esd.cli import complete_shells
 from qemu_esd.errors import EsdError
 from qemu_esd.log import logger
 from qemu_esd.model.policy import Handler
@@ -28,7 +28,7 @@ def _offered(words: Callable[[typer.Context], Iterable[str]]) -> Callable[[typer
         found = list[str]()
         with suppress(EsdError, OSError, ValueError):
             found.extend(words(ctx))
-        kept = complete_bash.kept()
+        kept = complete_shells.kept()
         return list(dict.fromkeys(word.removeprefix(kept) for word in found if word.startswith(kept)))
 
     return offer

@@ -114,7 +114,7 @@ TELLS = {
     "fish": """function qemu-esd; echo $argv >"$TOLD"; end""",
 }
 TYPED = {
-    "migrate v\t--disk-policy root=m\t--policy=re\t": "migrate vm1 --disk-policy root=miss --policy=redirect",
+    "migrate v\t--disk-policy root=m\t": "migrate vm1 --disk-policy root=miss",
     "qmp vm1@\t": "qmp vm1@a",
     "device move d\tc\t": "device move disk1 c",
 }

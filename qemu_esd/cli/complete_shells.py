@@ -1,12 +1,16 @@
-"""Bash takes `=`, `:` and `@` for words of their own when it completes, and keeps what is before them as it is.
+"""What two shells need besides what typer does for them.
 
-So `--disk-policy vda=ba` comes as four words, and `background` is the answer, not `vda=background`. Here the words are
+Bash takes `=`, `:` and `@` for words of their own when it completes, and keeps what is before them as it is. So
+`--disk-policy vda=ba` comes as four words, and `background` is the answer, not `vda=background`. Here the words are
 made whole again, and what bash keeps is noted for those who offer words.
+
+zsh loads the file that typer installs at the first Tab, and that file only defines what the next one calls.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -52,7 +56,25 @@ def _is_break(word: str) -> bool:
     return word != "" and not word.strip(_BREAKS)
 
 
-def read() -> None:
+# zsh calls the file as a function of its name; when it is read in otherwise, there is nothing to be completed.
+_CALL = '\n[ "$funcstack[1]" != "_%(prog_name)s" ] || %(complete_func)s "$@"\n'
+
+
+def prepare() -> None:
+    """Before typer looks at how it was called."""
+    if {"--install-completion", "--show-completion"} & set(sys.argv):
+        _mend_zsh()
+    _make_whole()
+
+
+def _mend_zsh() -> None:
+    # No part of typer's interface: pyproject.toml has its version, and a test asks a real zsh.
+    from typer import _completion_shared
+
+    _completion_shared._completion_scripts["zsh"] += _CALL
+
+
+def _make_whole() -> None:
     """Let typer see whole words, if it is bash that asks."""
     index = os.environ.get(_INDEX, "")
     if os.environ.get(_SHELL) != "complete_bash" or not index.isdecimal():
