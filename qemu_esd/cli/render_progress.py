@@ -180,8 +180,9 @@ class BarDisplay:
         with render.reader_may_leave(self._stream):
             self._bars.start()
             if what not in self._tasks:
-                self._tasks[what] = self._bars.add_task(render.printable(what), total=progress.total, about="")
-            done, total, about = progress.done, progress.total, about_memory(progress)
+                self._tasks[what] = self._bars.add_task(render.printable(what), total=None, about="")
+            # Of nothing it would be drawn as all.
+            done, total, about = progress.done, progress.total or None, about_memory(progress)
             self._bars.update(self._tasks[what], completed=done, total=total, about=about, refresh=True)
 
     def clear(self) -> None:
