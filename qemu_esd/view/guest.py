@@ -20,14 +20,17 @@ from qemu_esd.view.parts import hosts_of, journal_of, memory_of
 
 # A job tells how far it is, not how fast: it is looked at twice.
 RATE_SECONDS = 0.5
+# QEMU's word. A disk can keep its error while the guest goes on (7.2.22): it is only asked while one stands still.
+STOPPED_BY_DISK = "io-error"
 
 
 async def of_station(station: Station) -> GuestView:
     record, story = station.record, _story(station.record)
+    job = await _job(station)
     # Over a dead link this takes a while: the link is looked at when it is done.
-    disks = await disk_views(station)
+    disks = await disk_views(station, busy=job is not None)
     link, link_down_s, received = await state_of_link(station)
-    figures = figures_of(story)
+    figures, run_state = figures_of(story), await machine.run_state(station.qemu)
     return GuestView(
         id=record.migration,
         vm=record.name,
@@ -41,14 +44,14 @@ async def of_station(station: Station) -> GuestView:
         disks=disks,
         host=station.host.name,
         link=link,
-        job=await _job(station),
-        run_state=await machine.run_state(station.qemu),
+        job=job,
+        run_state=run_state,
         generation=record.generation,
         upstream=tuple(one.host for one in record.upstream),
         left_behind=tuple(one.host for one in record.left_behind),
         link_down_s=link_down_s,
         link_received_bytes=received,
-        io_errors=await _io_errors(station),
+        io_errors=await _io_errors(station) if run_state == STOPPED_BY_DISK else {},
         waiting_requests=await virtio.requests_in_flight(station.qemu) if link == "down" else None,
         bandwidth=record.bandwidth,
         hosts=hosts_of(record, station.host.name),
