@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from qemu_esd.cli import complete, render
-from qemu_esd.cli.running import run
+from qemu_esd.cli.running import run, stopped
 from qemu_esd.errors import UsageError
 from qemu_esd.model.policy import parse_handler
 from qemu_esd.units import human_bytes, parse_size
@@ -87,7 +88,7 @@ def show_all(
     """The devices of the hosts known here."""
     from qemu_esd import devices
 
-    records, silent = _with_crew(lambda crew: devices.list_all(crew, host or ()))
+    records, silent = _with_crew(lambda crew: devices.list_all(crew, host or ()), "asking the hosts")
     for error in silent:
         render.note(render.error_text(error))
     if as_json:
@@ -110,7 +111,7 @@ def show(suid: complete.Suid, host: At = None, as_json: Json = False) -> None:
     """Where a device is, who uses it, and what is still elsewhere."""
     from qemu_esd import devices
 
-    view = _with_crew(lambda crew: devices.look(crew, suid, host))
+    view = _with_crew(lambda crew: devices.look(crew, suid, host), "asking the hosts")
     if as_json:
         render.show_json(_view_facts(view))
         return
@@ -265,10 +266,11 @@ def delete(
 
 
 def _progress(suid: str) -> Callable[[int, int], None]:
-    def tell(done: int, total: int) -> None:
-        render.note(f"{suid}: {human_bytes(done)} of {human_bytes(total)}")
+    from qemu_esd.cli.render_progress import LineDisplay
+    from qemu_esd.model.progress import Progress
 
-    return tell
+    display = LineDisplay(sys.stderr)
+    return lambda done, total: display.show(Progress(suid, done, total))
 
 
 def _socket(record: DeviceRecord) -> str:
@@ -324,11 +326,13 @@ def _tell(record: DeviceRecord, as_json: bool, words: str) -> None:
         render.show(words)
 
 
-def _with_crew(work: Callable[[Crew], Awaitable[T]]) -> T:
+def _with_crew(work: Callable[[Crew], Awaitable[T]], waiting: str | None = None) -> T:
+    """Do something with hosts and monitors that are open meanwhile; `waiting` as for `run`."""
     from qemu_esd import devices
 
     async def whole() -> T:
         async with devices.opened() as crew:
             return await work(crew)
 
-    return run(whole())
+    with stopped("what was done until now stays done", "the same again goes on; see: qemu-esd device show SUID"):
+        return run(whole(), waiting)

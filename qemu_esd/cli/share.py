@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qemu_esd.cli import complete, render
-from qemu_esd.cli.running import run
+from qemu_esd.cli.running import run, stopped
 from qemu_esd.errors import UsageError
 from qemu_esd.model.policy import parse_handler
 
@@ -56,7 +56,8 @@ def share(
             record = await sharing.share(crew, target, wanted, render.note)
             return {"domain": domain, "disk": target.disk.target, "shared": True, "device": record.suid}
 
-    told = run(work())
+    with stopped(f"{domain} may be shut off, its memory saved", "give the same command again"):
+        told = run(work())
     if as_json:
         render.show_json(told)
     elif undo:
