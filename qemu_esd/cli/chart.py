@@ -23,7 +23,8 @@ svg .axis { stroke: var(--line); } svg polyline { fill: none; stroke-width: 2; s
 svg .line0 { stroke: var(--remote); } svg .line1 { stroke: var(--mixed); } svg .line2 { stroke: var(--local); }
 svg .line3 { stroke: var(--bad); } svg text.line0 { fill: var(--remote); } svg text.line1 { fill: var(--mixed); }
 svg text.line2 { fill: var(--local); } svg text.line3 { fill: var(--bad); } svg text[class^=line] { stroke: none; }
-svg .dashed { stroke-dasharray: 5 3; } svg .bar { fill: var(--remote); } svg .pause { fill: var(--bad); }
+svg circle { fill: none; } svg .dashed { stroke-dasharray: 5 3; }
+svg .bar { fill: var(--remote); } svg .pause { fill: var(--bad); }
 """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from xml.etree.ElementTree import Element
@@ -40,7 +40,7 @@ def spots(program: Program, number: int) -> dict[str, Spot]:
     for one, other, _ in arrows(number, program):
         below.setdefault(one, []).append(other)
     names, forest, rows = boxes(number, program), _Forest(below), _Rows(below)
-    roots = [names[f"{user.kind} {user.name}"] for user in in_order(program.users)]
+    roots = side_by_side([names[f"{user.kind} {user.name}"] for user in in_order(program.users)], below)
     for root in roots:
         rows.put(root, 0)
     for box in (names[node.name] for node in program.nodes):
@@ -49,6 +49,31 @@ def spots(program: Program, number: int) -> dict[str, Spot]:
     for box in (*roots, *(names[node.name] for node in program.nodes)):
         forest.put(box)
     return {box: Spot(column, rows.placed[box]) for box, column in forest.placed.items()}
+
+
+def side_by_side(roots: Iterable[str], below: Mapping[str, Sequence[str]]) -> list[str]:
+    """What is on the same boxes stands side by side, in the order of who comes first."""
+    groups = list[tuple[set[str], list[str]]]()
+    for root in roots:
+        reach = _reach(root, below)
+        for known, those in groups:
+            if known & reach:
+                known |= reach
+                those.append(root)
+                break
+        else:
+            groups.append((reach, [root]))
+    return [root for _, those in groups for root in those]
+
+
+def _reach(box: str, below: Mapping[str, Sequence[str]]) -> set[str]:
+    found, ask = set[str](), [box]
+    while ask:
+        new = ask.pop()
+        if new not in found:
+            found.add(new)
+            ask += below.get(new, ())
+    return found
 
 
 class _Rows:

@@ -136,6 +136,11 @@ def test_a_picture_has_every_arrow_going_down() -> None:
         assert all(placed[one].row < placed[other].row for one, other, _ in graph_text.arrows(number, program))
 
 
+def test_what_is_on_the_same_nodes_stands_side_by_side() -> None:
+    below = {"vda": ["a"], "vdb": ["b"], "map": ["a"], "job": ["b", "sink"], "a": ["file"]}
+    assert graph_svg.side_by_side(["vda", "vdb", "map", "job"], below) == ["vda", "map", "vdb", "job"]
+
+
 def test_what_is_long_stays_in_its_panel() -> None:
     why = f"hostA cannot be reached: {'Connection timed out ' * 8}"
     silent = replace(HANDLER, host="a-host.with.a.long.name.example", nodes=(), users=(), problem=why)
