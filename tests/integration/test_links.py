@@ -75,9 +75,12 @@ class Hooks:
     file: Path
 
     async def told(self, line: str) -> None:
-        async with asyncio.timeout(BACK_SECONDS):
-            while line not in self.lines():
-                await asyncio.sleep(0.2)
+        try:
+            async with asyncio.timeout(BACK_SECONDS):
+                while line not in self.lines():
+                    await asyncio.sleep(0.2)
+        except TimeoutError as error:
+            raise AssertionError(self.lines()) from error
 
     def lines(self) -> list[str]:
         told = map(json.loads, self.file.read_text().splitlines())
