@@ -41,6 +41,11 @@ class Connection:
         self.events = events.Post()
         self._on = on
         self._raw: Any = None
+        # All that were opened, until they are closed in threads. Whoever lets go of the last reference closes one, and
+        # waits for an answer that comes by the event loop: the loop itself, which lets go of it after an opening that
+        # was cancelled, would wait for ever.
+        self._opened: list[Any] = []
+        self._closed = False
         self._opening = asyncio.Lock()
 
     async def open(self) -> None:
@@ -86,8 +91,10 @@ class Connection:
 
     async def close(self) -> None:
         """One that does not answer is left to the end of our process."""
-        with suppress(LibvirtError, TimedOutError):
-            await self._ask("to close the connection", self._raw.close, CALL_SECONDS)
+        self._closed = True
+        for raw in tuple(self._opened):
+            with suppress(LibvirtError, TimedOutError):
+                await self._ask("to close the connection", raw.close, CALL_SECONDS)
 
     async def _again(self) -> Any:
         """A libvirtd that is started again is not there for a moment."""
@@ -108,9 +115,17 @@ class Connection:
                 "no libvirtd listens there", host=self.host, hint=f"on it: virsh --connect {uri('local')} uri"
             )
         opening = f"qemu+unix:///system?socket={quote(await self._on.forward(socket))}"
-        raw = await self._ask("to open a connection", lambda: self.binding.open(opening), CALL_SECONDS)
+        raw = await self._ask("to open a connection", lambda: self._open(opening), CALL_SECONDS)
         loop = asyncio.get_running_loop()
         await self._ask("its events", lambda: self.events.subscribe(self.binding, raw, loop), CALL_SECONDS)
+        return raw
+
+    def _open(self, uri: str) -> Any:
+        """In a thread."""
+        raw = self.binding.open(uri)
+        self._opened.append(raw)
+        if self._closed:
+            raw.close()
         return raw
 
     async def _ask(self, what: str, call: Callable[[], T], seconds: float | None) -> T:
@@ -127,8 +142,8 @@ class Connection:
 async def open_libvirt(host: Host) -> AsyncIterator[Connection]:
     """Raises RefusedError without libvirt's binding for Python, HostError where no libvirtd listens, LibvirtError."""
     connection = Connection(_binding(), host)
-    await connection.open()
     try:
+        await connection.open()
         yield connection
     finally:
         await connection.close()
