@@ -23,7 +23,8 @@ from qemu_esd.phases.context import Monitors
 FOLDER = "/var/lib/libvirt/images"
 # What is certain all the same: libvirt gives its QEMU leave to use the files in its XML, and no socket of ours.
 _CONFINED = {
-    "apparmor": "; its QEMU needs a rule on both hosts that libvirt does not write: /run/qemu-esd/guest/*/* rw,",
+    "apparmor": "; its QEMU needs on both hosts a rule that libvirt does not write, `/run/qemu-esd/guest/*/* rw,` in"
+    " /etc/apparmor.d/local/abstractions/libvirt-qemu",
     "selinux": "; libvirt labels the overlay, but no socket in /run/qemu-esd/guest on either host",
 }
 # The certificates for libvirt's own TLS of a guest's memory lie where qemu.conf says, or where it looks by itself.
