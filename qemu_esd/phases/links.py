@@ -63,15 +63,19 @@ exit 1;
 _GO_ON_DOMAIN = r"""
 use strict;
 my @virsh = (qw(virsh --quiet --connect qemu:///system));
+open STDERR, ">", "/dev/null";
 my ($name) = $ARGV[0] =~ /^libvirt:(.*)/s;
-my @ask = (@virsh, "qemu-monitor-command", "--domain", $name);
-open my $state, "-|", @ask, '{"execute": "query-status"}' or exit 0;
-exit 0 unless join("", <$state>) =~ /"status": *"io-error"/;
-system(@virsh, "resume", "--domain", $name) == 0 or system(@ask, '{"execute": "cont"}');
+my $ask = sub {
+    open my $said, "-|", @virsh, "qemu-monitor-command", "--domain", $name, qq({"execute": "$_[0]"}) or return "";
+    return join "", <$said>;
+};
+exit 0 unless $ask->("query-status") =~ /"status": *"io-error"/;
+exit 0 if $ask->("query-block") =~ /"io-status": *"nospace"/;
+system(@virsh, "resume", "--domain", $name) == 0 or $ask->("cont");
 exit 1;
 """
 # Also the relay can fail, which the link does not show.
-_GO_ONS = {Kind.BARE: (_GO_ON, False), Kind.DOMAIN: (_GO_ON_DOMAIN, True)}
+GO_ONS = {Kind.BARE: (_GO_ON, False), Kind.DOMAIN: (_GO_ON_DOMAIN, True)}
 
 
 @step
@@ -109,7 +113,7 @@ def watch_argv(link: Link, monitor: str, kind: Kind = Kind.BARE) -> tuple[str, .
 
     What a guest of that kind is told to go on by is looked at after the link was down, or always.
     """
-    go_on, always = _GO_ONS[kind]
+    go_on, always = GO_ONS[kind]
     node = {key: value for key, value in nodes.link("probe", link).items() if key != "node-name"}
     node |= {"reconnect-delay": 0, "open-timeout": 0}
     credentials = nodes.tls_object(link.endpoint, "client") or {"qom-type": "secret", "id": "none", "data": ""}

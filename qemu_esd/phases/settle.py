@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from qemu_esd.errors import EsdError, RefusedError, UnfinishedError
+from qemu_esd.errors import EsdError, LibvirtError, RefusedError, UnfinishedError
 from qemu_esd.graph import names
 from qemu_esd.graph.handlers import overlays
 from qemu_esd.hosts import files
@@ -166,7 +166,22 @@ async def _let_go_on(station: Station) -> None:
         errors = await blockdev.io_errors(station.qemu)
         if "nospace" not in errors.values():
             logger.warning("a failed read had stopped the guest; all is here now, and it goes on", disks=list(errors))
-            await machine.cont(station.qemu)
+            await _GO_ON[station.guest.kind](station)
+
+
+async def _cont(station: Station) -> None:
+    await machine.cont(station.qemu)
+
+
+async def _resume(station: Station) -> None:
+    """By libvirt, so that it knows; by the QEMU where libvirt believes that it runs already."""
+    try:
+        await acts.resume(await station.monitors.libvirt(station.host.name), station.record.name)
+    except LibvirtError:
+        await machine.cont(station.qemu)
+
+
+_GO_ON = {Kind.BARE: _cont, Kind.DOMAIN: _resume}
 
 
 async def _drop_link(station: Station) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 from images.build import GuestImage
 from images.pattern import MIB
 from qemu_esd.hosts import lab
+from qemu_esd.model.vm import Kind
+from qemu_esd.phases.links import GO_ONS
 from tests.integration.support import content
 from tests.integration.support.certificates import with_certificates
 from tests.integration.support.commands import say
 from tests.integration.support.domain import IMAGES, Domain, booted, nothing_left
 from tests.integration.support.drives import Drive
 from tests.integration.support.machine import SRV, Machine
+from tests.support.small_disk import SmallDisk, small_disk
 
 pytestmark = pytest.mark.lab
 
@@ -134,8 +138,26 @@ async def test_a_transient_domain_of_another_user_comes_whole(
             content.check_standalone(web1.member_of(CHAIN))
 
 
+async def waits_for_room(web1: Domain, room: SmallDisk) -> None:
+    """Also the watch of the link leaves it alone meanwhile."""
+    room.fill()
+    async with asyncio.timeout(60):
+        while web1.virsh("domstate", "--reason", "web1") != "paused (I/O error)":
+            await asyncio.sleep(0.1)
+    look = web1.machine.run("perl", "-e", GO_ONS[Kind.DOMAIN][0], "libvirt:web1", check=False)
+    assert (look.returncode, web1.state()) == (0, "paused"), look
+    room.make_room()
+    web1.virsh("resume", "web1")
+    await web1.is_well()
+
+
 async def test_on_and_home_before_it_is_settled(libvirt_hosts: Hosts, guest_image: GuestImage) -> None:
-    async with booted(libvirt_hosts, guest_image, CHAIN) as (web1, b):
+    with small_disk(Machine(libvirt_hosts[1]), IMAGES, "192M") as room:
+        await on_and_home(libvirt_hosts, guest_image, room)
+
+
+async def on_and_home(hosts: Hosts, image: GuestImage, room: SmallDisk) -> None:
+    async with booted(hosts, image, CHAIN) as (web1, b):
         a = web1.machine
         for source, target in ((a, b), (b, a)):
             words = ("--from", source.name, "--policy", "on-demand", "--plaintext", "--yes")
@@ -143,6 +165,8 @@ async def test_on_and_home_before_it_is_settled(libvirt_hosts: Hosts, guest_imag
             assert moved.status == 0, moved.err
             web1.arrived(target)
             await web1.is_well()
+            if target is b:
+                await waits_for_room(web1, room)
         settled = await say("settle", "web1")
         assert settled.status == 0, settled.err
         assert disks(web1) == {"vda": (f"{IMAGES}/web1.{web1.suid(CHAIN)}.g2.qcow2", None, "on")}
