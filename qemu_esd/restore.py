@@ -33,8 +33,9 @@ async def restore(hosts: Hosts, host_name: str) -> tuple[Restored, ...]:
     """Start every unit of a link that does not run. Running ones are left alone; one that fails stops no other."""
     host = await hosts.get(host_name)
     paths = (await facts.look(host)).paths
-    names = await files.listing(host, f"{paths.state}/unit")
-    return tuple([await _restore(host, paths, name) for name in names if name.partition("-")[0] in places.LINK_UNITS])
+    units = await files.listing(host, f"{paths.state}/unit")
+    in_order = [name for kind in places.LINK_UNITS for name in units if name.partition("-")[0] == kind]
+    return tuple([await _restore(host, paths, name) for name in in_order])
 
 
 async def _restore(host: Host, paths: HostPaths, name: str) -> Restored:

@@ -17,10 +17,11 @@ from qemu_esd.hosts import facts
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import processes, records
+from qemu_esd.hypervisors.libvirt import acts
 from qemu_esd.journal import registry, store
 from qemu_esd.journal.lines import DamagedJournalError
 from qemu_esd.model.record import Begun, GuestRecord, State
-from qemu_esd.model.vm import QemuProcess
+from qemu_esd.model.vm import Kind, QemuProcess
 from qemu_esd.phases import notice
 from qemu_esd.phases.context import Monitors
 from qemu_esd.phases.station import observe
@@ -150,8 +151,21 @@ async def _look_at_guest(desk: _Desk, ground: _Ground, vm: str) -> GuestView | s
         return record.moved_to
     process = processes.named(ground.running, vm, ground.host.name)
     if process is None:
+        if record is not None and record.kind is Kind.DOMAIN:
+            return await _domain_that_does_not_run(desk, ground.host.name, record)
         return view.of_absent(vm, ground.host.name, "shut off", _how_to_start(vm, record))
     return await view.of_station(await observe(desk.hosts, desk.monitors, ground.host, process, record))
+
+
+async def _domain_that_does_not_run(desk: _Desk, host: str, record: GuestRecord) -> GuestView:
+    """libvirt may have moved it on without a word to us."""
+    name = shlex.quote(record.name)
+    if await acts.has(await desk.monitors.libvirt(host), record.uuid):
+        first = f"qemu-esd host restore {host}, then: " if record.upstream else ""
+        return view.of_absent(record.name, host, "shut off", f"to start it again: {first}virsh start {name}")
+    what = "the libvirt there has no such domain any more: others have moved it on, or undefined it"
+    hint = f"to move it from where it is: qemu-esd migrate {name} HOST --from THAT-HOST; if it is no more: vm forget"
+    return view.of_absent(record.name, host, "lost", f"{what}; {hint}")
 
 
 def _how_to_start(vm: str, record: GuestRecord | None) -> str | None:

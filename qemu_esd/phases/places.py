@@ -12,8 +12,8 @@ from qemu_esd.model.plan import Plan, Site, Transport
 from qemu_esd.model.record import LinkMember
 from qemu_esd.model.resource import Unit
 
-# The units of a link, by the first word of their names; the rest is the migration.
-LINK_UNITS = ("path", "relay", "tunnel", "watch")
+# The units of a link, by the first word of their names; the rest is the migration. Each needs none that come after it.
+LINK_UNITS = ("path", "tunnel", "relay", "watch")
 
 
 def path_handler_name(migration: str) -> str:

@@ -103,6 +103,7 @@ async def plain_migration_back(web1: Domain, a: Machine) -> None:
     web1.listen()
     now = await web1.status()
     assert (now.number("err"), web1.state()) == (0, "running")
+    assert "web1  hostB  lost\n  the libvirt there has no such domain any more" in (await say("status", "web1")).out
 
 
 USER = """<seclabel type="static" model="dac" relabel="yes"><label>+64055:+64055</label></seclabel>"""

@@ -14,7 +14,7 @@ from images.pattern import MIB
 from qemu_esd.journal import store
 from tests.integration.support import content
 from tests.integration.support.commands import end, say, say_and_die, start
-from tests.integration.support.domain import Domain, booted, nothing_left
+from tests.integration.support.domain import Domain, booted, cut_off, nothing_left
 from tests.integration.support.drives import Drive
 from tests.integration.support.machine import Machine, kill
 
@@ -185,12 +185,18 @@ async def test_a_libvirtd_ends_in_each_phase(libvirt_hosts: Any, guest_image: Gu
 
 
 async def test_the_target_dies(libvirt_hosts: Any, guest_image: GuestImage, tmp_path: Path) -> None:
-    """Its QEMU: started again from its disks. All of it: back to the switchover."""
+    """Its host is rebooted: restored, and started again from its disks. All of it is lost: back to the switchover."""
     async with booted(libvirt_hosts, guest_image, DRIVE) as (web1, b):
         a = web1.machine
         assert (await say(*words(web1, b))).status == 0
         web1.leave_terminal()
         b.run("virsh", "destroy", "web1")
+        cut_off(b)
+        hint = "shut off\n  to start it again: qemu-esd host restore hostB, then: virsh start web1"
+        assert hint in (await say("status", "web1")).out
+        restored = await say("host", "restore", "hostB")
+        assert restored.status == 0, restored
+        assert [line.rpartition(": ")[2] for line in restored.out.splitlines()] == ["started"] * 3, restored
         told = await say("resume", "web1")
         assert told.status == 0, told
         web1.arrived(b)

@@ -109,8 +109,9 @@ class Domain(Guest):
         return self.machine.lab.data / "libvirt-state" / "images" / name
 
 
-def disk(drive: Drive) -> str:
-    return DISK.format(format=drive.format, path=drive.path, id=drive.id, bus=BUSES[drive.id[:2]])
+def disk(drive: Drive, bus: str = "") -> str:
+    """`bus`: another one than the name tells."""
+    return DISK.format(format=drive.format, path=drive.path, id=drive.id, bus=bus or BUSES[drive.id[:2]])
 
 
 @asynccontextmanager
@@ -134,14 +135,20 @@ async def booted(
             sweep(machine)
 
 
-def sweep(machine: Machine) -> None:
-    """End and remove what is ours there, whatever state it is in; domains and libvirtd are left to libvirt."""
+def cut_off(machine: Machine) -> None:
+    """What is ours there ends, and is gone from /run, as if by the power switch; domains are left to libvirt."""
     # In rounds, because a supervisor that is killed second starts its process again.
     while left := [process for process in machine.processes() if "libvirt" not in str(process)]:
         for process in left:
             kill(process.pid)
+    machine.run("find", RUN, "-mindepth", "1", "-delete", check=False)
+
+
+def sweep(machine: Machine) -> None:
+    """End and remove what is ours there, whatever state it is in; domains and libvirtd are left to libvirt."""
+    cut_off(machine)
     machine.run("sed", "-i", "/qemu-esd-migration/d", f"{SSH}/authorized_keys")
-    for folder in (STATE, RUN, IMAGES):
+    for folder in (STATE, IMAGES):
         machine.run("find", folder, "-mindepth", "1", "-delete", check=False)
 
 
