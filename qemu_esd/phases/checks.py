@@ -12,6 +12,7 @@ from qemu_esd.model.disk import Image
 from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import Request
+from qemu_esd.model.vm import Kind
 from qemu_esd.phases.look import SourceView, TargetView
 from qemu_esd.qmp.migrate import BUSY
 
@@ -157,7 +158,13 @@ def _space(request: Request, source: SourceView, free: int) -> Iterator[Problem]
     need = sum(growth(request.handler_of(disk), disk.data) for disk in source.guest.disks)
     if free < need:
         what = f"{need >> 20} MiB of space are needed and {free >> 20} MiB are free"
-        yield Problem(request.target, what, "make room, name another folder with --overlay-dir, or --no-local-space")
+        yield Problem(request.target, what, _MORE_SPACE[source.guest.kind])
+
+
+_MORE_SPACE = {
+    Kind.BARE: "make room, name another folder with --overlay-dir, or --no-local-space",
+    Kind.DOMAIN: "make room, or name another folder with --overlay-dir",
+}
 
 
 def growth(handler: Handler, data: int) -> int:
