@@ -17,6 +17,7 @@ from tests.integration.support.commands import end, say, say_and_die, start
 from tests.integration.support.domain import Domain, booted, cut_off, nothing_left
 from tests.integration.support.drives import Drive
 from tests.integration.support.machine import Machine, kill
+from tests.integration.test_two_controllers import another
 
 pytestmark = pytest.mark.lab
 
@@ -53,9 +54,9 @@ async def moving(domain: Domain) -> None:
     raise AssertionError("it does not move")
 
 
-async def is_back(web1: Domain, b: Machine) -> None:
+async def is_back(web1: Domain, b: Machine, *by: str) -> None:
     """It runs where it ran, and nothing is left of the migration."""
-    told = await say("rollback", "web1")
+    told = await say("rollback", "web1", *by)
     assert told.status == 0, told
     assert web1.state() == "running"
     await web1.is_well()
@@ -63,8 +64,9 @@ async def is_back(web1: Domain, b: Machine) -> None:
     nothing_left(web1.machine, b)
 
 
-async def test_killed_before_the_fence(libvirt_hosts: Any, guest_image: GuestImage) -> None:
-    """While it is prepared, while memory moves, and when the target has all of it: back, each time."""
+async def test_killed_before_the_fence(libvirt_hosts: Any, guest_image: GuestImage, tmp_path: Path) -> None:
+    """While it is prepared, while memory moves, and when the target has all of it: back, each time; once by a
+    controller that has never heard of it."""
     async with booted(libvirt_hosts, guest_image, DRIVE) as (web1, b):
         before = web1.virsh("dumpxml", "web1")
         said = await say_and_die("at:phases.domain_move.move", *words(web1, b))
@@ -78,7 +80,8 @@ async def test_killed_before_the_fence(libvirt_hosts: Any, guest_image: GuestIma
         await moving(web1)
         process.kill()
         await end(process)
-        await is_back(web1, b)
+        with another(tmp_path):
+            await is_back(web1, b, "--host", "hostA")
         assert web1.virsh("dumpxml", "web1") == before
 
         web1.virsh("migrate-setspeed", "web1", "1000")
@@ -99,8 +102,9 @@ async def test_killed_before_the_fence(libvirt_hosts: Any, guest_image: GuestIma
         await web1.recheck()
 
 
-async def test_killed_after_the_fence(libvirt_hosts: Any, guest_image: GuestImage) -> None:
-    """On, each time, there, back and there again; once killed while it goes on; and each settling is killed too."""
+async def test_killed_after_the_fence(libvirt_hosts: Any, guest_image: GuestImage, tmp_path: Path) -> None:
+    """On, each time, there, back and there again; once killed while it goes on, once by a controller that has never
+    heard of it; and a settling is killed too."""
     async with booted(libvirt_hosts, guest_image, DRIVE) as (web1, b):
         source, target = web1.machine, b
         for moment in ("before:committed", "before:running", "before:handed-over"):
@@ -110,16 +114,20 @@ async def test_killed_after_the_fence(libvirt_hosts: Any, guest_image: GuestImag
                 # An accident: what is left of it on the source must not run.
                 source.run("virsh", "resume", "web1", check=False)
                 assert (await say_and_die("at:phases.handover.end_source", "resume", "web1")).status == KILLED
-            told = await say("resume", "web1")
+            if moment == "before:running":
+                with another(tmp_path):
+                    told = await say("resume", "web1", "--host", source.name)
+            else:
+                told = await say("resume", "web1")
             assert told.status == 0, told
             web1.arrived(target)
             await web1.is_well()
             assert domains(source) == ""
             if moment == "before:committed":
                 await relay_dies(web1)
-            settling = await say_and_die("at:phases.relay.answer_with_zeroes", "settle", "web1")
-            assert settling.status == KILLED, settling
-            await web1.is_well()
+                settling = await say_and_die("at:phases.relay.answer_with_zeroes", "settle", "web1")
+                assert settling.status == KILLED, settling
+                await web1.is_well()
             settled = await say("settle", "web1")
             assert settled.status == 0, settled
             assert "nbd" not in web1.virsh("dumpxml", "web1") + web1.virsh("dumpxml", "--inactive", "web1")
