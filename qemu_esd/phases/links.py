@@ -25,15 +25,21 @@ from qemu_esd.phases.context import Context
 INTERVAL_SECONDS, PROBE_SECONDS = 3, 5
 
 _WATCH = r"""
-fails=0 again=$9
+fails=0 again=$9 pause=$4
 while :; do
-    sleep "$4"
+    sleep "$pause"
+    pause=$4
     if timeout "$3" qemu-img info --output=json --object "$5" "json:$6" >/dev/null; then
         fails=0
         rm -f down
         # Errors can follow for some seconds after a link is back: until it has run for so many rounds.
         if [ $again -gt 0 ]; then
-            if perl -e "$8" "$7"; then [ $again -eq $9 ] || again=$((again - 1)); else again=8; fi
+            if perl -e "$8" "$7"; then
+                [ $again -eq $9 ] || again=$((again - 1))
+            else
+                # Once is often not enough: see whether it is soon.
+                again=8 pause=1
+            fi
         fi
     else
         fails=$((fails + 1))
