@@ -2,6 +2,7 @@
 
     python3 images/newer_qemu.py [DIRECTORY]        default: .cache/newer-qemu of this repository
 
+Or QEMU and libvirt of a later release of Debian, for tests: `fetch` with its name.
 What is missing is downloaded by apt with lists and archives of its own, checked by Debian's keys, so the machine's apt
 is as it was. A second run does nothing. Needs no root. Only the standard library.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 
 DEFAULT_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "newer-qemu"
 PACKAGES = ("qemu-system-x86", "qemu-utils", "qemu-system-common")
+LIBVIRT = ("libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients")
 # What apt resolves against: other packages on the machine mean other downloads.
 INSTALLED = Path("/var/lib/dpkg/status")
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -36,8 +38,9 @@ class FetchError(Exception):
         self.hint = hint
 
 
-def fetch(cache: Path = DEFAULT_CACHE) -> Path:
-    """The folder with the `usr` to be laid over the machine's. Raises FetchError.
+def fetch(cache: Path = DEFAULT_CACHE, release: str | None = None) -> Path:
+    """The folder with the `usr` to be laid over the machine's: the backports' QEMU, or QEMU and libvirt of a later
+    `release` (each has its own cache). Raises FetchError.
 
     Several processes may call this for the same directory at once: one downloads, the others wait.
     """
@@ -50,7 +53,7 @@ def fetch(cache: Path = DEFAULT_CACHE) -> Path:
             for stale in cache.glob("root-*"):
                 shutil.rmtree(stale)
             with tempfile.TemporaryDirectory(dir=cache, prefix="unpacking-") as work:
-                _unpack(Path(work)).rename(root)
+                _unpack(Path(work), release).rename(root)
     return root
 
 
@@ -58,23 +61,24 @@ def _digest() -> str:
     return hashlib.sha256(Path(__file__).read_bytes() + INSTALLED.read_bytes()).hexdigest()[:16]
 
 
-def _unpack(work: Path) -> Path:
-    packages = _download(work)
+def _unpack(work: Path, release: str | None) -> Path:
+    suite = release or f"{_codename()}-backports"
+    packages = _download(work, suite, (*PACKAGES, *LIBVIRT) if release else PACKAGES)
     root = work / "root"
     for package in packages:
         _run("dpkg-deb", "--extract", str(package), str(root))
     if not (root / "usr/bin/qemu-system-x86_64").exists():
-        raise FetchError(f"{_suite()} has no newer QEMU than this machine", "apt-cache policy qemu-system-x86")
+        raise FetchError(f"{suite} has no newer QEMU than this machine", "apt-cache policy qemu-system-x86")
     for folder in UNUSED:
         shutil.rmtree(root / folder, ignore_errors=True)
     return root
 
 
-def _download(work: Path) -> list[Path]:
-    """Those packages that an upgrade of this machine's QEMU would bring, by the rules of apt."""
+def _download(work: Path, suite: str, wanted: tuple[str, ...]) -> list[Path]:
+    """Those packages that an upgrade of this machine would bring with it, by the rules of apt."""
     for folder in ("sources", "lists/partial", "apt/archives/partial"):
         (work / folder).mkdir(parents=True)
-    (work / "sources/debian.sources").write_text(_sources())
+    (work / "sources/debian.sources").write_text(_sources(suite))
     own = {
         "Dir::Etc::sourcelist": "/dev/null",
         "Dir::Etc::sourceparts": f"{work}/sources",
@@ -85,18 +89,14 @@ def _download(work: Path) -> list[Path]:
         "Debug::NoLocking": "1",
     }
     apt = ("apt-get", "--quiet", "--yes", *(f"--option={name}={value}" for name, value in own.items()))
-    _say(f"downloading QEMU of {_suite()}")
+    _say(f"downloading QEMU of {suite}")
     _run(*apt, "update")
-    _run(*apt, "install", "--download-only", "--no-install-recommends", f"--target-release={_suite()}", *PACKAGES)
+    _run(*apt, "install", "--download-only", "--no-install-recommends", f"--target-release={suite}", *wanted)
     return sorted((work / "apt/archives").glob("*.deb"))
 
 
-def _sources() -> str:
-    return f"Types: deb\nURIs: {_mirror()}\nSuites: {_codename()} {_suite()}\nComponents: main\nSigned-By: {KEYS}\n"
-
-
-def _suite() -> str:
-    return f"{_codename()}-backports"
+def _sources(suite: str) -> str:
+    return f"Types: deb\nURIs: {_mirror()}\nSuites: {_codename()} {suite}\nComponents: main\nSigned-By: {KEYS}\n"
 
 
 def _codename() -> str:

@@ -34,8 +34,11 @@ hypothesis.settings.load_profile("esd")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    told = "the machine's QEMU (old), a newer one for everything, or across: old on hostA, newer on hostB and hostC"
-    parser.addoption("--qemu", choices=("old", "new", "across"), default="old", help=told)
+    told = (
+        "the machine's QEMU (old), a newer one for everything, or across: old on hostA, newer on hostB and hostC; "
+        "or trixie: QEMU and libvirt of Debian 13 for everything"
+    )
+    parser.addoption("--qemu", choices=("old", "new", "across", newer.TRIXIE), default="old", help=told)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,10 +61,11 @@ def newer_qemu() -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _qemu_of_this_run(request: pytest.FixtureRequest) -> Iterator[None]:
-    if request.config.getoption("qemu") != "new":
+    which = request.config.getoption("qemu")
+    if which not in ("new", newer.TRIXIE):
         yield
         return
-    with newer.unpacked() as usr, newer.everywhere(usr):
+    with newer.unpacked(newer.TRIXIE if which == newer.TRIXIE else None) as usr, newer.everywhere(usr):
         yield
 
 

@@ -1,4 +1,5 @@
-"""A newer QEMU than the machine's, in its place under /usr: on one lab host, or for all that this process starts.
+"""A newer QEMU than the machine's, in its place under /usr: on one lab host, or for all that this process starts. Or
+Debian 13's, with its libvirt: for all of it, because its C library comes with them.
 
 It is a mount in a mount namespace of the tests' own, so the machine's /usr is as it was.
 """
@@ -14,21 +15,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from images.newer_qemu import fetch
+from images.newer_qemu import DEFAULT_CACHE, fetch
 from tests.integration.support.machine import Machine
 
 _CLONE_NEWNS = 0x00020000
+TRIXIE = "trixie"
 _AWAY = ("umount", "--lazy", "/usr")
 
 
 @contextmanager
-def unpacked() -> Iterator[Path]:
+def unpacked(release: str | None = None) -> Iterator[Path]:
     """The files to be laid over /usr, where lab hosts see them. Raises FetchError."""
+    root = fetch(DEFAULT_CACHE.with_name(release), release) if release else fetch()
     with tempfile.TemporaryDirectory(prefix="esd-test-", dir="/var/cache") as folder:
-        usr = Path(shutil.copytree(fetch() / "usr", f"{folder}/usr", symlinks=True))
-        # Instead of the machine's modules, not besides them: QEMU aborts over those of another build.
-        for modules in usr.glob("lib/*-linux-gnu/qemu"):
+        usr = Path(shutil.copytree(root / "usr", f"{folder}/usr", symlinks=True))
+        # Instead of the machine's modules, not besides them: QEMU aborts over those of another build, libvirtd ends.
+        for modules in (*usr.glob("lib/*-linux-gnu/qemu"), *usr.glob("lib/*-linux-gnu/libvirt/connection-driver")):
             os.setxattr(modules, "trusted.overlay.opaque", b"y")
+        # libvirtd does not start if a driver lacks something (a firewall, for its networks), and one is all it needs.
+        for driver in usr.glob("lib/*-linux-gnu/libvirt/connection-driver/*"):
+            if driver.name != "libvirt_driver_qemu.so":
+                driver.unlink()
         yield usr
 
 
