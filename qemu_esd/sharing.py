@@ -19,9 +19,11 @@ from qemu_esd.hypervisors.libvirt.connection import SOCKETS, Connection, open_li
 from qemu_esd.hypervisors.libvirt.domain import Domain, DomainDisk
 from qemu_esd.model import device
 from qemu_esd.model.device import DeviceRecord
+from qemu_esd.model.device_request import DeviceRequest
 from qemu_esd.model.disk import Image
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.suid import suid_of
+from qemu_esd.phases import device_make
 from qemu_esd.phases.device_daemons import Crew
 
 FORMATS = ("raw", "qcow2")
@@ -139,8 +141,8 @@ async def share(crew: Crew, target: Target, wanted: Wanted, tell: Callable[[str]
     chain = await check(crew, target)
     host = await crew.hosts.get(target.host)
     size = await qemu_img.virtual_size(host, chain[0].path, chain[0].format)
-    order = devices.Wanted(target.device, (target.host, *wanted.others), size, chain, wanted.policy, wanted.owner)
-    await devices.check_new(crew, order)
+    order = DeviceRequest(target.device, (target.host, *wanted.others), size, chain, wanted.policy, wanted.owner)
+    await device_make.check(crew, order)
 
     def change(xml: str) -> str:
         paths = record.seats[0].paths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,7 +15,6 @@ from qemu_esd.model.policy import parse_handler
 from qemu_esd.units import human_bytes, parse_size
 
 if TYPE_CHECKING:
-    from qemu_esd import devices
     from qemu_esd.model.device import DeviceRecord
     from qemu_esd.phases.device_daemons import Crew
 
@@ -54,21 +53,23 @@ def create(
 ) -> None:
     """Make a device before any guest exists. Its local socket is the same on each of its hosts."""
     from qemu_esd import devices
+    from qemu_esd.cli import render_device
+    from qemu_esd.model import device_request
 
     if not size:
         raise UsageError("a device needs a size", hint="--size 10G")
     names = tuple(name for word in host or () for name in word.split(",") if name)
     if not names:
         raise UsageError("a device needs hosts", hint="--host hostA,hostB")
-    wanted = devices.Wanted(
-        devices.check_suid(suid) if suid else devices.new_suid(),
+    wanted = device_request.DeviceRequest(
+        device_request.check_suid(suid) if suid else device_request.new_suid(),
         names,
         size=_whole_sectors(parse_size(size)),
-        policy=devices.check_policy(parse_handler(policy or "background")),
-        owner=devices.check_owner(owner),
+        policy=device_request.check_policy(parse_handler(policy or "background")),
+        owner=device_request.check_owner(owner),
     )
     record = _with_crew(lambda crew: devices.create(crew, wanted))
-    _tell(record, as_json, f"{record.suid} is there on {', '.join(record.hosts)}: {_socket(record)}")
+    _tell(record, as_json, f"{record.suid} is there on {', '.join(record.hosts)}: {render_device.socket(record)}")
 
 
 def _whole_sectors(size: int) -> int:
@@ -87,19 +88,15 @@ def show_all(
 ) -> None:
     """The devices of the hosts known here."""
     from qemu_esd import devices
+    from qemu_esd.cli import render_device
 
     records, silent = _with_crew(lambda crew: devices.list_all(crew, host or ()), "asking the hosts")
     for error in silent:
         render.note(render.error_text(error))
     if as_json:
-        render.show_json({"devices": [_facts(record) for record in records]})
+        render.show_json({"devices": [render_device.facts(record) for record in records]})
     elif records:
-        table = render.plain_table("device", "size", "data at", "hosts", "state", right=("size",))
-        for record in records:
-            table.add_row(
-                record.suid, human_bytes(record.size), record.authority, ", ".join(record.hosts), _state(record)
-            )
-        render.show(table)
+        render.show(render_device.table(records))
     else:
         render.note("no device is known here")
     if silent:
@@ -110,35 +107,15 @@ def show_all(
 def show(suid: complete.Suid, host: At = None, as_json: Json = False) -> None:
     """Where a device is, who uses it, and what is still elsewhere."""
     from qemu_esd import devices
+    from qemu_esd.cli import render_device
 
     view = _with_crew(lambda crew: devices.look(crew, suid, host), "asking the hosts")
     if as_json:
-        render.show_json(_view_facts(view))
+        render.show_json(render_device.view_facts(view))
         return
-    record = view.record
-    render.show(f"{record.suid}: {human_bytes(record.size)}, {_state(record)}; {_socket(record)}")
-    if view.remote:
-        render.show(f"{human_bytes(view.remote)} are still on {record.behind.host if record.behind else '?'}")
-    table = render.plain_table("host", "role", "path handler", "gate", "used by")
-    for place in view.places:
-        users = ", ".join(f"{client.program} (pid {client.pid})" for client in place.clients)
-        table.add_row(place.host, place.role, place.face, place.gate, render.printable(place.error or users or "-"))
-    render.show(table)
-    for words in _advice(view):
+    render.show(render_device.page(view))
+    for words in render_device.advice(view):
         render.note(words)
-
-
-def _advice(view: devices.View) -> list[str]:
-    """The next commands."""
-    record, used = view.record, [place.host for place in view.places if place.clients]
-    if record.move is not None:
-        return [f"a move was broken off; to go on: qemu-esd device move {record.suid} {record.move.target}"]
-    if view.is_broken_off or any(place.face != "running" for place in view.places):
-        return [f"not all of it is as it should be; to mend it: qemu-esd device restore {record.suid}"]
-    if used and record.authority not in used:
-        words = f"used on {used[0]} over {record.authority}; to bring it there"
-        return [f"{words}: qemu-esd device move {record.suid} {used[0]}"]
-    return []
 
 
 @app.command()
@@ -187,9 +164,11 @@ def move(
 ) -> None:
     """Let another host take the writes, under the guest that runs there; the policy says what becomes of the data."""
     from qemu_esd import devices
+    from qemu_esd.cli import render_device
+    from qemu_esd.model.device_request import check_policy
     from qemu_esd.model.policy import Handler
 
-    handler = devices.check_policy(parse_handler(policy)) if policy else None
+    handler = check_policy(parse_handler(policy)) if policy else None
 
     async def work(crew: Crew) -> DeviceRecord:
         record = await devices.move(crew, suid, to, handler, host)
@@ -198,7 +177,7 @@ def move(
         return record
 
     record = _with_crew(work)
-    _tell(record, as_json, f"{suid} is at {record.authority}: {_state(record)}")
+    _tell(record, as_json, f"{suid} is at {record.authority}: {render_device.state(record)}")
 
 
 @app.command()
@@ -273,55 +252,11 @@ def _progress(suid: str) -> Callable[[int, int], None]:
     return lambda done, total: display.show(Progress(suid, done, total))
 
 
-def _socket(record: DeviceRecord) -> str:
-    from qemu_esd.model import device
-
-    return f"nbd+unix:///{record.suid}?socket={device.socket(record.seats[0].paths, record.suid)}"
-
-
-def _state(record: DeviceRecord) -> str:
-    if record.move is not None:
-        return f"moving to {record.move.target}"
-    if record.behind is not None:
-        return f"{record.handler}, reads from {record.behind.host}"
-    return "whole"
-
-
-def _facts(record: DeviceRecord) -> dict[str, Any]:
-    from qemu_esd.model import device
-
-    return {
-        "suid": record.suid,
-        "size": record.size,
-        "authority": record.authority,
-        "hosts": list(record.hosts),
-        "handler": record.handler,
-        "policy": record.policy,
-        "reads_from": record.behind.host if record.behind else None,
-        "moving_to": record.move.target if record.move else None,
-        "socket": device.socket(record.seats[0].paths, record.suid),
-        "left": [{"host": one.host, "image": one.aside} for one in record.left],
-    }
-
-
-def _view_facts(view: devices.View) -> dict[str, Any]:
-    places = [
-        {
-            "host": place.host,
-            "role": place.role,
-            "path_handler": place.face,
-            "gate": place.gate,
-            "clients": [{"program": client.program, "pid": client.pid} for client in place.clients],
-            "error": place.error,
-        }
-        for place in view.places
-    ]
-    return {**_facts(view.record), "remote_bytes": view.remote, "broken_off": view.is_broken_off, "places": places}
-
-
 def _tell(record: DeviceRecord, as_json: bool, words: str) -> None:
+    from qemu_esd.cli import render_device
+
     if as_json:
-        render.show_json(_facts(record))
+        render.show_json(render_device.facts(record))
     else:
         render.show(words)
 

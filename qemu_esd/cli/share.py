@@ -37,11 +37,12 @@ def share(
     A running domain stops meanwhile: libvirt saves its memory to the host's disk, and reads it back.
     """
     from qemu_esd import devices, sharing
+    from qemu_esd.model.device_request import check_owner, check_policy
 
     names = tuple(name for word in others or () for name in word.split(",") if name)
     if not names and not undo:
         raise UsageError("to which hosts may it move?", hint=f"qemu-esd share {domain} --host {host} --with HOST")
-    wanted = sharing.Wanted(names, devices.check_policy(parse_handler(policy)), devices.check_owner(owner))
+    wanted = sharing.Wanted(names, check_policy(parse_handler(policy)), check_owner(owner))
 
     async def work() -> dict[str, object]:
         async with devices.opened() as crew, AsyncExitStack() as stack:

@@ -13,7 +13,7 @@ from typing import Any
 
 from qemu_esd.errors import EsdError, QemuError, QemuGoneError
 from qemu_esd.graph import device as graphs
-from qemu_esd.graph import names, tls
+from qemu_esd.graph import device_argv, names, tls
 from qemu_esd.graph.device import Graph
 from qemu_esd.hosts import files, service
 from qemu_esd.hosts.base import Host
@@ -86,7 +86,7 @@ async def _shrinks(host: Host, record: DeviceRecord, seat: Seat) -> bool:
 
 
 async def _apply_face(crew: Crew, host: Host, record: DeviceRecord, seat: Seat) -> None:
-    await _run(host, record, seat, FACE, graphs.face_argv(record, seat))
+    await _run(host, record, seat, FACE, device_argv.face_argv(record, seat))
     await converge(await crew.face(record, seat.host), record, graphs.face(record, seat))
 
 
@@ -95,7 +95,7 @@ async def _apply_gate(crew: Crew, host: Host, record: DeviceRecord, seat: Seat) 
     if graph is None:
         await service.stop(host, seat.paths.unit(name), name)
         return
-    await _run(host, record, seat, GATE, graphs.gate_argv(record, seat, graph))
+    await _run(host, record, seat, GATE, device_argv.gate_argv(record, seat, graph))
     await converge(await crew.gate(record, seat.host), record, graph)
 
 

@@ -19,10 +19,11 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from qemu_esd import devices, guests
-from qemu_esd.graph import device as graphs
+from qemu_esd.graph import device_argv
 from qemu_esd.hosts import service
 from qemu_esd.hosts.connect import open_hosts
 from qemu_esd.hypervisors.cmdline.spec import GuestSpec
+from qemu_esd.model.device_request import DeviceRequest
 from qemu_esd.model.disk import Image
 from qemu_esd.model.policy import Handler
 from qemu_esd.units import MIB
@@ -88,10 +89,10 @@ async def _local(stand: Stand, drive: FrontDrive) -> tuple[str, ...]:
 
 async def _device(stand: Stand, drive: FrontDrive, machine: Machine | None = None) -> tuple[str, ...]:
     image = Image(drive.path, "raw", direct=True)
-    wanted = devices.Wanted(SUID, (stand.a.name, stand.b.name), SIZE, (image,), Handler.ON_DEMAND)
+    wanted = DeviceRequest(SUID, (stand.a.name, stand.b.name), SIZE, (image,), Handler.ON_DEMAND)
     async with devices.opened() as crew:
         record = await devices.create(crew, wanted)
-    return graphs.guest_words(record, record.seat((machine or stand.a).name))
+    return device_argv.guest_words(record, record.seat((machine or stand.a).name))
 
 
 async def _forwarded(stand: Stand, drive: FrontDrive) -> tuple[str, ...]:

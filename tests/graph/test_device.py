@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from qemu_esd.graph import device as graphs
+from qemu_esd.graph import device_argv
 from qemu_esd.model.device import DeviceRecord, Seat
 from qemu_esd.model.disk import Image, link_of
 from qemu_esd.model.host import HostPaths
@@ -86,11 +87,11 @@ def test_what_needs_another_host_is_late() -> None:
     behind = graphs.face(TAKEN, SEATS[0])
     assert [node["node-name"] for node in behind.nodes] == ["esd-d1-ovl"]
     assert [node["node-name"] for node in behind.late_nodes] == ["esd-d1-rw1", "esd-d1-srv"]
-    argv = graphs.face_argv(TAKEN, SEATS[0])
+    argv = device_argv.face_argv(TAKEN, SEATS[0])
     assert "esd-d1-rw1" not in " ".join(argv[argv.index("perl") :])
 
 
 def test_owner_and_socket_are_words_of_their_own() -> None:
-    argv = graphs.face_argv(WHOLE, SEATS[0])
+    argv = device_argv.face_argv(WHOLE, SEATS[0])
     first = argv.index("perl")
     assert argv[first + 3 : first + 6] == ("/run/qemu-esd/device/d1.sock", "", "qemu-storage-daemon")

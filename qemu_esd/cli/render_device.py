@@ -1,0 +1,97 @@
+"""Devices that look shared, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+
+from qemu_esd.cli.render import plain_table, printable, whole_line
+from qemu_esd.model import device
+from qemu_esd.model.device import DeviceRecord
+from qemu_esd.phases.device_look import View
+from qemu_esd.units import human_bytes
+
+
+def table(records: Iterable[DeviceRecord]) -> RenderableType:
+    """A line for each."""
+    drawn = plain_table("device", "size", "data at", "hosts", "state", right=("size",))
+    for record in records:
+        drawn.add_row(record.suid, human_bytes(record.size), record.authority, ", ".join(record.hosts), state(record))
+    return drawn
+
+
+def page(view: View) -> RenderableType:
+    """One in full, and the next commands."""
+    drawn = plain_table("host", "role", "path handler", "gate", "used by")
+    for place in view.places:
+        users = ", ".join(f"{client.program} (pid {client.pid})" for client in place.clients)
+        drawn.add_row(place.host, place.role, place.face, place.gate, printable(place.error or users or "-"))
+    return Group(*map(whole_line, _headlines(view)), drawn)
+
+
+def _headlines(view: View) -> Iterator[str]:
+    record = view.record
+    yield f"{record.suid}: {human_bytes(record.size)}, {state(record)}; {socket(record)}"
+    if view.remote and record.behind is not None:
+        yield f"{human_bytes(view.remote)} are still on {record.behind.host}"
+
+
+def advice(view: View) -> list[str]:
+    """The next commands."""
+    record, used = view.record, [place.host for place in view.places if place.clients]
+    if record.move is not None:
+        return [f"a move was broken off; to go on: qemu-esd device move {record.suid} {record.move.target}"]
+    if view.is_broken_off or any(place.face != "running" for place in view.places):
+        return [f"not all of it is as it should be; to mend it: qemu-esd device restore {record.suid}"]
+    if used and record.authority not in used:
+        words = f"used on {used[0]} over {record.authority}; to bring it there"
+        return [f"{words}: qemu-esd device move {record.suid} {used[0]}"]
+    return []
+
+
+def socket(record: DeviceRecord) -> str:
+    """Its local name, for an NBD client."""
+    return f"nbd+unix:///{record.suid}?socket={device.socket(record.seats[0].paths, record.suid)}"
+
+
+def state(record: DeviceRecord) -> str:
+    """How far its data is where it is to be."""
+    if record.move is not None:
+        return f"moving to {record.move.target}"
+    if record.behind is not None:
+        return f"{record.handler}, reads from {record.behind.host}"
+    return "whole"
+
+
+def facts(record: DeviceRecord) -> dict[str, Any]:
+    """For --json."""
+    return {
+        "suid": record.suid,
+        "size": record.size,
+        "authority": record.authority,
+        "hosts": list(record.hosts),
+        "handler": record.handler,
+        "policy": record.policy,
+        "reads_from": record.behind.host if record.behind else None,
+        "moving_to": record.move.target if record.move else None,
+        "socket": device.socket(record.seats[0].paths, record.suid),
+        "left": [{"host": one.host, "image": one.aside} for one in record.left],
+    }
+
+
+def view_facts(view: View) -> dict[str, Any]:
+    """The same with what was seen on its hosts."""
+    places = [
+        {
+            "host": place.host,
+            "role": place.role,
+            "path_handler": place.face,
+            "gate": place.gate,
+            "clients": [{"program": client.program, "pid": client.pid} for client in place.clients],
+            "error": place.error,
+        }
+        for place in view.places
+    ]
+    return {**facts(view.record), "remote_bytes": view.remote, "broken_off": view.is_broken_off, "places": places}

@@ -1,0 +1,76 @@
+"""A device as it is now on each of its hosts. Nothing is changed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from qemu_esd import nbd
+from qemu_esd.errors import EsdError, HostError
+from qemu_esd.hosts import service
+from qemu_esd.model import device
+from qemu_esd.model.device import DeviceRecord, Seat
+from qemu_esd.phases import device_clients, device_records, device_windows
+from qemu_esd.phases.device_clients import Client
+from qemu_esd.phases.device_daemons import FACE, GATE, Crew
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device on one of its hosts. `role`: authority, behind, forwards; `face` and `gate`: running, ended, gone."""
+
+    host: str
+    role: str
+    face: str
+    gate: str
+    clients: tuple[Client, ...]
+    knows: int | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """A device as it is now. `remote` is how many bytes the authority still reads from the host before it; None: it was
+    not to be asked."""
+
+    record: DeviceRecord
+    places: tuple[Place, ...]
+    remote: int | None
+
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether its hosts do not all know the same, or a move has not come to its end."""
+        knows = {place.knows for place in self.places if place.error is None}
+        return self.record.move is not None or knows != {self.record.generation}
+
+
+async def look(crew: Crew, record: DeviceRecord) -> View:
+    places = await asyncio.gather(*(_place(crew, record, seat) for seat in record.seats))
+    return View(record, tuple(places), await _remote(crew, record))
+
+
+async def _place(crew: Crew, record: DeviceRecord, seat: Seat) -> Place:
+    role = "authority" if seat.host == record.authority else "forwards"
+    if record.behind is not None and seat.host == record.behind.host:
+        role = "behind"
+    try:
+        host = await crew.hosts.get(seat.host)
+        known = await device_records.on(host, seat.paths, record.suid)
+        face, gate = [
+            await service.state(host, seat.paths.unit(device.unit(part, record.suid)), device.unit(part, record.suid))
+            for part in (FACE, GATE)
+        ]
+        users = await device_clients.clients(host, device.socket(seat.paths, record.suid))
+    except HostError as error:
+        return Place(seat.host, role, "unknown", "unknown", (), None, error.what)
+    return Place(seat.host, role, face, gate, users, known.generation if known else None)
+
+
+async def _remote(crew: Crew, record: DeviceRecord) -> int | None:
+    if record.is_whole:
+        return 0
+    try:
+        told = await device_windows.residency(await crew.hosts.get(record.authority), record)
+    except (EsdError, OSError):
+        return None
+    return sum(one.length for one in told.where(nbd.Where.REMOTE))

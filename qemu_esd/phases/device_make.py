@@ -1,0 +1,132 @@
+"""A device comes into being on its hosts, and goes: what is seen to be wrong first, what is decided, what is made."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Collection, Sequence
+
+from qemu_esd.errors import RefusedError, UsageError
+from qemu_esd.hosts import facts, files, qemu_img
+from qemu_esd.hosts.base import Host
+from qemu_esd.hosts.connect import check_host_name
+from qemu_esd.journal.claims import Claims
+from qemu_esd.model import device
+from qemu_esd.model.device import DeviceRecord, Seat
+from qemu_esd.model.device_request import DeviceRequest, check_suid
+from qemu_esd.model.disk import Image, images
+from qemu_esd.model.plan import Site
+from qemu_esd.phases import device_daemons, device_records
+from qemu_esd.phases.device_daemons import Crew
+
+
+async def check(crew: Crew, wanted: DeviceRequest) -> tuple[Host, ...]:
+    """The hosts, if a device can be made there. Raises RefusedError, UsageError."""
+    check_suid(wanted.suid)
+    hosts = await _open_all(crew, wanted.hosts)
+    await _check_hosts(hosts, wanted)
+    return hosts
+
+
+async def _open_all(crew: Crew, names: Sequence[str]) -> tuple[Host, ...]:
+    for name in names:
+        check_host_name(name)
+    if len(set(names)) != len(names) or not names:
+        raise UsageError("a device needs hosts, and each of them once", hint="--host hostA,hostB")
+    return tuple(await asyncio.gather(*(crew.hosts.get(name) for name in names)))
+
+
+async def _check_hosts(hosts: Sequence[Host], wanted: DeviceRequest) -> None:
+    for host in hosts:
+        here = await facts.look(host)
+        missing = {"qemu-storage-daemon", "qemu-img", "perl", "ss"} - here.programs
+        if missing:
+            what = f"there is no {min(missing)}"
+            raise RefusedError(what, host=host.name, hint="apt-get install qemu-system-common qemu-utils perl iproute2")
+        if here.paths.run != (await facts.look(hosts[0])).paths.run:
+            what = "its folders are not those of the other hosts, so the device would have another name there"
+            raise RefusedError(what, host=host.name, hint="be root on all of them, or the same user")
+        present = await files.existing(host, device.state_folder(here.paths, wanted.suid))
+        if present:
+            what = f"there is a device {wanted.suid} already"
+            raise RefusedError(what, host=host.name, hint=f"qemu-esd device show {wanted.suid} --host {host.name}")
+
+
+async def decided(hosts: Sequence[Host], wanted: DeviceRequest, taken: Claims) -> DeviceRecord:
+    first = (await facts.look(hosts[0])).paths
+    chain = wanted.chain or (Image(device.member_path(first, wanted.suid, 0, "raw"), "raw"),)
+    seats = tuple([await _seat(host, hosts, wanted.ports, taken) for host in hosts])
+    return DeviceRecord(
+        suid=wanted.suid,
+        size=wanted.size,
+        generation=1,
+        seats=seats,
+        authority=hosts[0].name,
+        chain=chain,
+        policy=wanted.policy,
+        borrowed=bool(wanted.chain),
+        owner=wanted.owner,
+    )
+
+
+async def _seat(host: Host, hosts: Sequence[Host], ports: range, taken: Claims) -> Seat:
+    paths = (await facts.look(host)).paths
+    peer = next((other for other in hosts if other is not host), None)
+    address = "127.0.0.1" if peer is None else await _address(host, peer)
+    used = await facts.ports_in_use(host) | await _promised(host)
+    for port in ports:
+        if port not in used and taken.take(host.name, port):
+            return Seat(Site(host.name, paths, address), port, f"esd-{secrets.token_hex(16)}")
+    what = f"no port of {ports.start}-{ports.stop - 1} is free"
+    raise RefusedError(what, host=host.name, hint="name others with --ports FIRST-LAST")
+
+
+async def _address(host: Host, peer: Host) -> str:
+    """The address by which `peer` reaches `host`."""
+    there = await peer.peer_address()
+    if there is None:
+        return await facts.address_towards(host, "1.1.1.1")
+    return await facts.address_towards(host, there)
+
+
+async def _promised(host: Host) -> frozenset[int]:
+    """Ports that devices of that host will listen on, when it is their turn."""
+    records = await device_records.all_on(host)
+    return frozenset(seat.port for record in records for seat in record.seats if seat.host == host.name)
+
+
+async def make(crew: Crew, record: DeviceRecord) -> None:
+    key = secrets.token_hex(32)
+    for seat in record.seats:
+        host = await crew.hosts.get(seat.host)
+        await device_daemons.make_folders(host, seat, record.suid, key)
+        await device_records.write(host, seat.paths, record)
+    if not record.borrowed:
+        host = await crew.hosts.get(record.authority)
+        await qemu_img.create_raw(host, record.top.path, record.size)
+    await device_daemons.apply(crew, record)
+
+
+async def remove(crew: Crew, record: DeviceRecord, *, keep_image: bool) -> None:
+    """Those that forward first: at each moment of it what is left is a device, and can be deleted again."""
+    suid = record.suid
+    ordered = sorted(record.seats, key=lambda seat: seat.host == record.authority)
+    for seat in ordered:
+        await device_daemons.remove_from(await crew.hosts.get(seat.host), seat, suid)
+        kept = {image.path for image in images(record.chain)} if keep_image and seat.host == record.authority else set()
+        await _remove_images(crew, record, seat, kept)
+    if keep_image and record.is_whole and device.is_ours(record.seat(record.authority).paths, record.top):
+        await qemu_img.forget_backing(await crew.hosts.get(record.authority), record.top.path)
+
+
+async def _remove_images(crew: Crew, record: DeviceRecord, seat: Seat, kept: Collection[str]) -> None:
+    """What we have made of it on a host."""
+    host = await crew.hosts.get(seat.host)
+    folder = f"{seat.paths.state}/disks"
+    for name in await files.listing(host, folder):
+        if (
+            re.fullmatch(rf"{re.escape(record.suid)}\.d\d+\.(raw|qcow2)(\.new|\.moved-[0-9a-f]{{8}})?", name)
+            and f"{folder}/{name}" not in kept
+        ):
+            await files.remove(host, f"{folder}/{name}")
