@@ -6,7 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
-from qemu_esd.errors import HostError, QemuGoneError, RefusedError, UnfinishedError, UsageError
+from qemu_esd.errors import (
+    EsdError,
+    HostError,
+    QemuGoneError,
+    RefusedError,
+    TimedOutError,
+    UnfinishedError,
+    UsageError,
+)
 from qemu_esd.graph import device_argv
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.journal import claims, devices
@@ -22,10 +30,14 @@ from qemu_esd.phases import (
     device_move,
     device_records,
     device_settle,
+    device_units,
 )
 from qemu_esd.phases.context import Monitors
 from qemu_esd.phases.device_daemons import Crew
 from qemu_esd.phases.device_look import View
+
+# A device that has not told everything by then counts as one that cannot be looked at.
+LOOK_SECONDS = 40.0
 
 
 @asynccontextmanager
@@ -93,6 +105,22 @@ async def guest_words(crew: Crew, suid: str, host: str) -> tuple[str, ...]:
 
 async def look(crew: Crew, suid: str, host: str | None = None) -> View:
     return await device_look.look(crew, await find(crew, suid, host))
+
+
+async def look_around() -> tuple[View | EsdError, ...]:
+    """All that this controller knows, by name, side by side; or what hindered."""
+
+    async def each(crew: Crew, suid: str) -> View | EsdError:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await look(crew, suid)
+        except TimeoutError:
+            return TimedOutError(f"a look at the device {suid}", LOOK_SECONDS)
+        except EsdError as error:
+            return error
+
+    async with opened() as crew:
+        return tuple(await asyncio.gather(*(each(crew, suid) for suid in devices.everything())))
 
 
 async def list_all(crew: Crew, names: Sequence[str]) -> tuple[tuple[DeviceRecord, ...], tuple[HostError, ...]]:
@@ -179,11 +207,17 @@ async def release(crew: Crew, suid: str, host: str | None = None) -> DeviceRecor
 
 
 async def restore(crew: Crew, suid: str, host: str | None = None) -> DeviceRecord:
-    """Make all of it run again as its record says: after a reboot, or a command that was broken off."""
+    """Make all of it run again as its record says: after a reboot, or a command that was broken off.
+
+    What does not run is started first: only by the authority's path handler is it seen that nobody else is at work.
+    """
     record = await find(crew, suid, host)
     _, silent = await device_records.newest(crew.hosts, record.hosts, suid)
     if silent:
         raise silent[0]
+    for seat in sorted(record.seats, key=lambda seat: seat.host != record.authority):
+        await device_units.start_missing(await crew.hosts.get(seat.host), record, seat)
+    record = await held(crew, suid, host)
     await device_daemons.apply(crew, record)
     return record
 

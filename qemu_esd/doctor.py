@@ -13,9 +13,10 @@ from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import equipment, versions
 from qemu_esd.journal import store
+from qemu_esd.model import device
 from qemu_esd.model.finding import Finding
 from qemu_esd.model.request import DEFAULT_PORTS
-from qemu_esd.phases import health, look, notice, places
+from qemu_esd.phases import device_records, health, look, notice, places
 from qemu_esd.phases.health import HostView
 
 # A probe of KVM that has to be killed takes five.
@@ -85,13 +86,16 @@ async def _host(hosts: Hosts, name: str) -> HostView | Finding:
 
 async def _look(host: Host) -> HostView:
     here = await facts.look(host)
-    ground, ports, begun = await asyncio.gather(
-        survey.look(host, here.paths), _ports(host, here), notice.read_all(host, here.paths)
+    ground, ports, begun, devices = await asyncio.gather(
+        survey.look(host, here.paths),
+        _ports(host, here),
+        notice.read_all(host, here.paths),
+        device_records.all_on(host),
     )
     # What a process of ours here works on is no leftover.
     begun = tuple(one for one in begun if not store.at_work(one.plan.id))
     ended = await _ended(host, here, ground.units)
-    view = HostView(host.name, here, ground, ports, ended=ended, begun=begun)
+    view = HostView(host.name, here, ground, ports, ended=ended, begun=begun, devices=devices)
     if not {versions.BINARY, equipment.DAEMON, "timeout"} <= here.programs:
         return view
     works, qemu = await asyncio.gather(accel.works(host, here.paths), versions.program(host))
@@ -103,8 +107,9 @@ async def _ports(host: Host, here: facts.HostFacts) -> frozenset[int]:
 
 
 async def _ended(host: Host, here: facts.HostFacts, units: Sequence[str]) -> tuple[str, ...]:
-    """The units of links that do not run. A guest that has ended was perhaps shut down: `status` tells of it."""
-    links = [unit for unit in units if unit.partition("-")[0] in places.LINK_UNITS]
+    """The units of links and devices that do not run. A guest that has ended was perhaps shut down:
+    `status` tells of it."""
+    links = [unit for unit in units if unit.partition("-")[0] in (*places.LINK_UNITS, *device.UNITS)]
     states = await asyncio.gather(*(service.state(host, here.paths.unit(unit), unit) for unit in links))
     return tuple(unit for unit, state in zip(links, states, strict=True) if state == "ended")
 

@@ -20,7 +20,7 @@ def about() -> None:
 
 @app.command()
 def restore(host: complete.AHost) -> None:
-    """After a reboot of HOST: serve again what guests elsewhere read from it, and stand its links to other hosts."""
+    """After a reboot of HOST: serve again what guests elsewhere read from it, stand its links, run its devices."""
     from qemu_esd import restore as restoring
     from qemu_esd.hosts.connect import open_hosts
 

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 
 from qemu_esd.cli.render import plain_table, printable, whole_line
 from qemu_esd.model import device
-from qemu_esd.model.device import DeviceRecord
+from qemu_esd.model.device import FACE, GATE, DeviceRecord
 from qemu_esd.phases.device_look import View
 from qemu_esd.units import human_bytes
 
@@ -27,8 +27,20 @@ def page(view: View) -> RenderableType:
     drawn = plain_table("host", "role", "path handler", "gate", "used by")
     for place in view.places:
         users = ", ".join(f"{client.program} (pid {client.pid})" for client in place.clients)
-        drawn.add_row(place.host, place.role, place.face, place.gate, printable(place.error or users or "-"))
+        drawn.add_row(
+            place.host, place.role, place.units[FACE], place.units[GATE], printable(place.error or users or "-")
+        )
     return Group(*map(whole_line, _headlines(view)), drawn)
+
+
+def overview(views: Iterable[View]) -> RenderableType:
+    """A line for each of them, and what it needs."""
+    return Group(*(whole_line(line) for view in views for line in _in_short(view)))
+
+
+def _in_short(view: View) -> Iterator[str]:
+    yield f"device {view.record.suid}: {state(view.record)}, at {view.record.authority}"
+    yield from (f"  {words}" for words in advice(view))
 
 
 def _headlines(view: View) -> Iterator[str]:
@@ -41,12 +53,15 @@ def _headlines(view: View) -> Iterator[str]:
 def advice(view: View) -> list[str]:
     """The next commands."""
     record, used = view.record, [place.host for place in view.places if place.clients]
+    if silent := [place.host for place in view.places if place.error]:
+        words = f"{silent[0]} does not answer, and whoever needs it for {record.suid} waits; when it is back"
+        return [f"{words}: qemu-esd host restore {silent[0]}"]
     if record.move is not None:
         return [f"a move was broken off; to go on: qemu-esd device move {record.suid} {record.move.target}"]
-    if view.is_broken_off or any(place.face != "running" for place in view.places):
-        return [f"not all of it is as it should be; to mend it: qemu-esd device restore {record.suid}"]
+    if view.is_broken_off or any(place.missing for place in view.places):
+        return [f"not all of {record.suid} is as it should be; to mend it: qemu-esd device restore {record.suid}"]
     if used and record.authority not in used:
-        words = f"used on {used[0]} over {record.authority}; to bring it there"
+        words = f"{record.suid} is used on {used[0]} over {record.authority}; to bring it there"
         return [f"{words}: qemu-esd device move {record.suid} {used[0]}"]
     return []
 
@@ -87,8 +102,8 @@ def view_facts(view: View) -> dict[str, Any]:
         {
             "host": place.host,
             "role": place.role,
-            "path_handler": place.face,
-            "gate": place.gate,
+            "path_handler": place.units[FACE],
+            "gate": place.units[GATE],
             "clients": [{"program": client.program, "pid": client.pid} for client in place.clients],
             "error": place.error,
         }

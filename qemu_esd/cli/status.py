@@ -10,7 +10,7 @@ import typer
 
 from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import is_interruption, run
-from qemu_esd.errors import UsageError
+from qemu_esd.errors import EsdError, UsageError
 
 if TYPE_CHECKING:
     from qemu_esd.journal.lines import DamagedJournalError
@@ -27,7 +27,10 @@ def status(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Where guests run; their policy, data here and on the source, link, background move, and what is needed next."""
+    """Where guests run; their policy, data here and on the source, link, background move, and what is needed next.
+
+    Devices that look shared too, when all is asked for.
+    """
     if watch:
         if as_json:
             raise UsageError("--watch and --json do not go together", hint="leave one of them out")
@@ -38,10 +41,13 @@ def status(
         render.note(render.warning_text(damage))
     if as_json:
         render.show_json({"vms": [dataclasses.asdict(guest) for guest in guests]})
-    elif guests:
+        return
+    if guests:
         _show(guests, vm)
     else:
         render.show("no guest is known here; a running one is found with: qemu-esd vm list --host HOST")
+    if vm is None:
+        _show_devices()
 
 
 def _look(vm: str | None) -> tuple[Sequence[GuestView], Sequence[DamagedJournalError]]:
@@ -65,6 +71,22 @@ def _show(guests: Sequence[GuestView], vm: str | None) -> None:
         render.show(status_table.table(guests, {}, Console().width))
     else:
         render.show(render_status.guest_page(guests[0]))
+
+
+def _show_devices() -> None:
+    """Those that look shared, and what each needs next."""
+    from qemu_esd.journal import devices as known
+
+    if not known.everything():
+        return
+    from qemu_esd import devices
+    from qemu_esd.cli import render_device
+
+    seen = run(devices.look_around(), "asking the hosts")
+    render.show(render_device.overview(one for one in seen if not isinstance(one, EsdError)))
+    for error in seen:
+        if isinstance(error, EsdError):
+            render.note(render.error_text(error))
 
 
 def _watch(vm: str | None) -> None:

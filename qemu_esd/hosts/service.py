@@ -176,8 +176,9 @@ async def _run(host: Host, service: Service, script: str, *more: str) -> None:
 
 
 async def rewrite(host: Host, folder: str, argv: Sequence[str]) -> None:
-    """Change what a unit executes at its next restart; the running process is left alone."""
+    """Change what a unit executes at its next restart, also after a power cut; the running process is left alone."""
     await files.write(host, f"{folder}/run", run_script(argv))
+    await files.sync_folder(host, folder)
 
 
 async def stop(host: Host, folder: str, name: str) -> None:

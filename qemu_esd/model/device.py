@@ -13,6 +13,10 @@ from qemu_esd.model.host import HostPaths
 from qemu_esd.model.plan import Site
 from qemu_esd.model.policy import Handler
 
+# Its units on a host, by the first word of their names; the rest is the SUID.
+FACE, GATE, WATCH = "face", "gate", "watcher"
+UNITS = (FACE, GATE, WATCH)
+
 
 @dataclass(frozen=True)
 class Seat:
@@ -137,7 +141,7 @@ def monitor(paths: HostPaths, suid: str, part: str) -> str:
 
 
 def unit(part: str, suid: str) -> str:
-    """The unit of a "face", "gate" or "watch"."""
+    """The unit of one of UNITS."""
     return f"{part}-{suid}"
 
 

@@ -13,21 +13,19 @@ from typing import Any
 
 from qemu_esd.errors import EsdError, QemuError, QemuGoneError
 from qemu_esd.graph import device as graphs
-from qemu_esd.graph import device_argv, names, tls
+from qemu_esd.graph import names
 from qemu_esd.graph.device import Graph
-from qemu_esd.hosts import files, service
+from qemu_esd.hosts import service
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.log import step
 from qemu_esd.model import device
-from qemu_esd.model.device import DeviceRecord, Seat
-from qemu_esd.model.disk import Link, link_of
-from qemu_esd.phases import device_records, links
+from qemu_esd.model.device import FACE, GATE, WATCH, DeviceRecord, Seat
+from qemu_esd.phases import device_records, device_units
 from qemu_esd.phases.context import Monitors
 from qemu_esd.qmp import blockdev, exports
 from qemu_esd.qmp.session import Session
 
-FACE, GATE, WATCH = "face", "gate", "watch"
 BACK_SECONDS = 15.0
 
 
@@ -81,57 +79,42 @@ async def apply_on(crew: Crew, record: DeviceRecord, seat: Seat) -> None:
 
 async def _shrinks(host: Host, record: DeviceRecord, seat: Seat) -> bool:
     """Whether the gate of a host is to lose something: it runs, and the authority is elsewhere."""
-    name = device.unit(GATE, record.suid)
-    return seat.host != record.authority and await service.state(host, seat.paths.unit(name), name) == "running"
+    return seat.host != record.authority and await device_units.runs(host, seat, record.suid, GATE)
 
 
 async def _apply_face(crew: Crew, host: Host, record: DeviceRecord, seat: Seat) -> None:
-    await _run(host, record, seat, FACE, device_argv.face_argv(record, seat))
+    await _run(host, record, seat, FACE)
     await converge(await crew.face(record, seat.host), record, graphs.face(record, seat))
 
 
 async def _apply_gate(crew: Crew, host: Host, record: DeviceRecord, seat: Seat) -> None:
-    graph, name = graphs.gate(record, seat), device.unit(GATE, record.suid)
+    graph = graphs.gate(record, seat)
     if graph is None:
-        await service.stop(host, seat.paths.unit(name), name)
+        await device_units.stop(host, seat, record.suid, GATE)
         return
-    await _run(host, record, seat, GATE, device_argv.gate_argv(record, seat, graph))
+    await _run(host, record, seat, GATE)
     await converge(await crew.gate(record, seat.host), record, graph)
 
 
-async def _run(host: Host, record: DeviceRecord, seat: Seat, part: str, argv: tuple[str, ...]) -> None:
-    """The unit of a daemon is there, and the next time it starts as `argv` says."""
-    name = device.unit(part, record.suid)
-    folder = seat.paths.unit(name)
-    if await service.state(host, folder, name) == "running":
-        await service.rewrite(host, folder, argv)
-        return
-    await service.stop(host, folder, name)
-    await _make_run_folders(host, seat, record.suid)
-    monitor = device.monitor(seat.paths, record.suid, part)
-    await service.start_ready(host, service.Service(name, folder, argv, restart=True), monitor)
+async def _run(host: Host, record: DeviceRecord, seat: Seat, part: str) -> None:
+    """The unit of a daemon is there, and the next time it starts as the record says."""
+    if await device_units.runs(host, seat, record.suid, part):
+        folder = seat.paths.unit(device.unit(part, record.suid))
+        await service.rewrite(host, folder, device_units.wanted(record, seat)[part])
+    else:
+        await device_units.start(host, record, seat, part)
 
 
 async def _apply_watch(host: Host, record: DeviceRecord, seat: Seat) -> None:
     """What notices that the way to the other host is dead, where this one reads or writes over it."""
-    name = device.unit(WATCH, record.suid)
-    folder = seat.paths.unit(name)
-    link = _link(record, seat)
-    if link is None:
-        await service.stop(host, folder, name)
+    argv = device_units.wanted(record, seat).get(WATCH)
+    if argv is None:
+        await device_units.stop(host, seat, record.suid, WATCH)
         return
-    argv = links.watch_argv(link, device.monitor(seat.paths, record.suid, "late"))
-    if await service.state(host, folder, name) == "running" and await service.argv_of(host, folder) == argv:
+    folder = seat.paths.unit(device.unit(WATCH, record.suid))
+    if await device_units.runs(host, seat, record.suid, WATCH) and await service.argv_of(host, folder) == argv:
         return
-    await service.stop(host, folder, name)
-    await service.start(host, service.Service(name, folder, argv, restart=True))
-
-
-def _link(record: DeviceRecord, seat: Seat) -> Link | None:
-    if seat.host == record.authority:
-        return link_of(record.chain)
-    there = record.seat(record.authority)
-    return Link(graphs.gate_of(there, seat, record.suid), seat.export)
+    await device_units.start(host, record, seat, WATCH)
 
 
 async def converge(session: Session, record: DeviceRecord, graph: Graph) -> None:
@@ -197,28 +180,3 @@ async def _removed(session: Session, name: str) -> bool:
     except QemuError:
         return False
     return True
-
-
-async def _make_run_folders(host: Host, seat: Seat, suid: str) -> None:
-    """Gone with each reboot. Others may pass to the socket, and see nothing."""
-    await files.make_folders(host, device.run_folder(seat.paths, suid))
-    await files.open_to_pass(host, seat.paths.run, f"{seat.paths.run}/device")
-
-
-async def make_folders(host: Host, seat: Seat, suid: str, key: str) -> None:
-    """Where a device lives on a host, with its key."""
-    state = device.state_folder(seat.paths, suid)
-    await files.make_folders(host, state, f"{seat.paths.state}/disks")
-    await files.write(host, f"{state}/{tls.KEY_FILE}", tls.key_line(key))
-    await files.write(host, f"{state}/{tls.GROUP_FILE}", tls.FFDHE2048)
-
-
-@step
-async def remove_from(host: Host, seat: Seat, suid: str) -> None:
-    """All of a device on a host but its images. Gone already is fine."""
-    for part in (WATCH, GATE, FACE):
-        name = device.unit(part, suid)
-        await service.stop(host, seat.paths.unit(name), name)
-    await files.remove(host, device.socket(seat.paths, suid))
-    await files.remove_tree(host, device.run_folder(seat.paths, suid))
-    await files.remove_tree(host, device.state_folder(seat.paths, suid))

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qemu_esd import nbd
 from qemu_esd.errors import EsdError, HostError
-from qemu_esd.hosts import service
 from qemu_esd.model import device
-from qemu_esd.model.device import DeviceRecord, Seat
-from qemu_esd.phases import device_clients, device_records, device_windows
+from qemu_esd.model.device import UNITS, DeviceRecord, Seat
+from qemu_esd.phases import device_clients, device_records, device_units, device_windows
 from qemu_esd.phases.device_clients import Client
-from qemu_esd.phases.device_daemons import FACE, GATE, Crew
+from qemu_esd.phases.device_daemons import Crew
+
+REMOTE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Place:
-    """A device on one of its hosts. `role`: authority, behind, forwards; `face` and `gate`: running, ended, gone."""
+    """A device on one of its hosts. `role`: authority, behind, forwards; `units`: of each part running, ended, gone or
+    unknown; `missing`: those that should run and do not."""
 
     host: str
     role: str
-    face: str
-    gate: str
-    clients: tuple[Client, ...]
-    knows: int | None
+    units: Mapping[str, str]
+    clients: tuple[Client, ...] = ()
+    knows: int | None = None
+    missing: tuple[str, ...] = ()
     error: str | None = None
 
 
@@ -56,21 +59,22 @@ async def _place(crew: Crew, record: DeviceRecord, seat: Seat) -> Place:
     try:
         host = await crew.hosts.get(seat.host)
         known = await device_records.on(host, seat.paths, record.suid)
-        face, gate = [
-            await service.state(host, seat.paths.unit(device.unit(part, record.suid)), device.unit(part, record.suid))
-            for part in (FACE, GATE)
-        ]
+        told = await asyncio.gather(*(device_units.state(host, seat, record.suid, part) for part in UNITS))
         users = await device_clients.clients(host, device.socket(seat.paths, record.suid))
     except HostError as error:
-        return Place(seat.host, role, "unknown", "unknown", (), None, error.what)
-    return Place(seat.host, role, face, gate, users, known.generation if known else None)
+        return Place(seat.host, role, dict.fromkeys(UNITS, "unknown"), error=error.what)
+    units = dict(zip(UNITS, told, strict=True))
+    missing = tuple(part for part in device_units.wanted(record, seat) if units[part] != "running")
+    return Place(seat.host, role, units, users, known.generation if known else None, missing)
 
 
 async def _remote(crew: Crew, record: DeviceRecord) -> int | None:
     if record.is_whole:
         return 0
     try:
-        told = await device_windows.residency(await crew.hosts.get(record.authority), record)
+        # Of a host behind that is silent nothing is heard for longer.
+        async with asyncio.timeout(REMOTE_SECONDS):
+            told = await device_windows.residency(await crew.hosts.get(record.authority), record)
     except (EsdError, OSError):
         return None
     return sum(one.length for one in told.where(nbd.Where.REMOTE))

@@ -17,7 +17,7 @@ from qemu_esd.model.device import DeviceRecord, Seat
 from qemu_esd.model.device_request import DeviceRequest, check_suid
 from qemu_esd.model.disk import Image, images
 from qemu_esd.model.plan import Site
-from qemu_esd.phases import device_daemons, device_records
+from qemu_esd.phases import device_daemons, device_records, device_units
 from qemu_esd.phases.device_daemons import Crew
 
 
@@ -100,8 +100,9 @@ async def make(crew: Crew, record: DeviceRecord) -> None:
     key = secrets.token_hex(32)
     for seat in record.seats:
         host = await crew.hosts.get(seat.host)
-        await device_daemons.make_folders(host, seat, record.suid, key)
+        # First of all: by it `device delete` knows what to remove after a kill.
         await device_records.write(host, seat.paths, record)
+        await device_units.make_folders(host, seat, record.suid, key)
     if not record.borrowed:
         host = await crew.hosts.get(record.authority)
         await qemu_img.create_raw(host, record.top.path, record.size)
@@ -109,20 +110,19 @@ async def make(crew: Crew, record: DeviceRecord) -> None:
 
 
 async def remove(crew: Crew, record: DeviceRecord, *, keep_image: bool) -> None:
-    """Those that forward first: at each moment of it what is left is a device, and can be deleted again."""
-    suid = record.suid
-    ordered = sorted(record.seats, key=lambda seat: seat.host == record.authority)
-    for seat in ordered:
-        await device_daemons.remove_from(await crew.hosts.get(seat.host), seat, suid)
-        kept = {image.path for image in images(record.chain)} if keep_image and seat.host == record.authority else set()
-        await _remove_images(crew, record, seat, kept)
-    if keep_image and record.is_whole and device.is_ours(record.seat(record.authority).paths, record.top):
-        await qemu_img.forget_backing(await crew.hosts.get(record.authority), record.top.path)
+    """Those that forward first, and on each host the record last: at each moment of it what is left is a device, and
+    can be deleted again."""
+    for seat in sorted(record.seats, key=lambda seat: seat.host == record.authority):
+        host, is_kept = await crew.hosts.get(seat.host), keep_image and seat.host == record.authority
+        await device_units.end_on(host, seat, record.suid)
+        await _remove_images(host, record, seat, {image.path for image in images(record.chain)} if is_kept else set())
+        if is_kept and record.is_whole and device.is_ours(seat.paths, record.top):
+            await qemu_img.forget_backing(host, record.top.path)
+        await files.remove_tree(host, device.state_folder(seat.paths, record.suid))
 
 
-async def _remove_images(crew: Crew, record: DeviceRecord, seat: Seat, kept: Collection[str]) -> None:
+async def _remove_images(host: Host, record: DeviceRecord, seat: Seat, kept: Collection[str]) -> None:
     """What we have made of it on a host."""
-    host = await crew.hosts.get(seat.host)
     folder = f"{seat.paths.state}/disks"
     for name in await files.listing(host, folder):
         if (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from qemu_esd.errors import EsdError, HostError
+from qemu_esd.errors import HostError
 from qemu_esd.hosts import facts, files
 from qemu_esd.hosts.base import Host, shell
 from qemu_esd.hosts.connect import Hosts
@@ -14,20 +14,33 @@ from qemu_esd.model import device
 from qemu_esd.model.device import DeviceRecord
 from qemu_esd.model.host import HostPaths
 
-_ALL = 'cd -- "$1" 2>/dev/null || exit 0; for f in */device.json; do if [ -e "$f" ]; then cat -- "$f"; echo; fi; done'
+_ALL = r"""
+cd -- "$1" 2>/dev/null || exit 0
+for f in */device.json; do if [ -e "$f" ]; then printf '%s\0' "$(dirname -- "$f")"; cat -- "$f"; printf '\0'; fi; done
+"""
 
 
 async def all_on(host: Host) -> tuple[DeviceRecord, ...]:
-    """The devices that a host knows."""
+    """The devices that a host knows. Raises RecordError for a record that cannot be read."""
     paths = (await facts.look(host)).paths
-    lines = (await shell(host, _ALL, f"{paths.state}/device")).text.splitlines()
-    return tuple(codec.load(line, DeviceRecord) for line in lines if line)
+    words = (await shell(host, _ALL, f"{paths.state}/device")).text.split("\0")[:-1]
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return tuple(_read(host, device.record_path(paths, suid), text) for suid, text in pairs)
+
+
+def _read(host: Host, path: str, text: str | bytes) -> DeviceRecord:
+    try:
+        return codec.load(text, DeviceRecord)
+    except codec.RecordError as error:
+        hint = "copy it from another host of the device: it is the same on all of them"
+        raise codec.RecordError(f"{path}: {error.what}", host=host.name, hint=hint) from error
 
 
 async def on(host: Host, paths: HostPaths, suid: str) -> DeviceRecord | None:
     """What one host says of a device."""
-    data = await files.read(host, device.record_path(paths, suid))
-    return None if data is None else codec.load(data, DeviceRecord)
+    path = device.record_path(paths, suid)
+    data = await files.read(host, path)
+    return None if data is None else _read(host, path, data)
 
 
 async def write(host: Host, paths: HostPaths, record: DeviceRecord) -> None:
@@ -62,7 +75,4 @@ async def newest(hosts: Hosts, names: Sequence[str], suid: str) -> tuple[DeviceR
 
 async def _ask(hosts: Hosts, name: str, suid: str) -> DeviceRecord | None:
     host = await hosts.get(name)
-    try:
-        return await on(host, (await facts.look(host)).paths, suid)
-    except codec.RecordError as error:
-        raise EsdError(error.what, host=name, hint="its other hosts have a copy of it") from error
+    return await on(host, (await facts.look(host)).paths, suid)

@@ -14,10 +14,11 @@ from qemu_esd.hosts.wire import Closed, Wire
 from qemu_esd.hypervisors.equipment import Equipment, newest_common_cpu
 from qemu_esd.hypervisors.versions import Program, mended, text
 from qemu_esd.journal.store import Story
+from qemu_esd.model.device import DeviceRecord
 from qemu_esd.model.finding import Finding, Level
 from qemu_esd.model.plan import Problem
 from qemu_esd.model.record import Begun
-from qemu_esd.phases import checks
+from qemu_esd.phases import checks, device_health
 from qemu_esd.units import human_bytes, human_seconds
 
 # Beyond that, log lines of two hosts cannot be put in order, and a guest sees time jump.
@@ -44,6 +45,7 @@ class HostView:
     equipment: Equipment | None = None
     ended: tuple[str, ...] = ()
     begun: tuple[Begun, ...] = ()
+    devices: tuple[DeviceRecord, ...] = ()
 
 
 def unreachable(host: str, error: EsdError) -> Finding:
@@ -81,6 +83,7 @@ def of_host(view: HostView, ports: range) -> Iterator[Finding]:
     yield _space(view)
     yield _clock(view)
     yield _ports(view, ports)
+    yield from device_health.of_host(view.name, view.devices)
     yield from _leftovers(view)
 
 
@@ -219,6 +222,7 @@ def _leftovers(view: HostView) -> Iterator[Finding]:
 
 def of_pair(a: HostView, b: HostView) -> Iterator[Finding]:
     """What two hosts have in common. Hosts without QEMU are told of already."""
+    yield from device_health.of_pair(a.name, a.devices, b.name, b.devices)
     if not (a.qemu and b.qemu and a.equipment and b.equipment):
         return
     where = f"{a.name} - {b.name}"
