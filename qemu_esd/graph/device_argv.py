@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from qemu_esd.graph import nodes
+from qemu_esd.graph import nodes, perl
 from qemu_esd.graph.device import Graph, Node, face
 from qemu_esd.graph.path_handler import launcher, listening
 from qemu_esd.model import device
@@ -28,14 +28,45 @@ s/^addr\.type=fd,addr\.str=LISTENER/addr.type=fd,addr.str=$number/ for @argv;
 exec { $argv[0] } @argv or die "$argv[0]: $!\n";
 """
 
+# Guests on the device that an I/O error has stopped are told to go on, bare ones of ours and domains of libvirt.
+# Status 1: somebody was told. One that waits for room, or that a controller works on, is left alone.
+GO_ON = (
+    perl.QMP
+    + r"""
+my ($socket, $told) = ($ARGV[0], 0);
+my ($run) = $socket =~ m{^(.*)/device/};
+for my $guest (glob "$run/vm/*") {
+    my $ask = qmp("$guest/observe.sock") or next;
+    next unless $ask->("query-status") =~ /"status": *"io-error"/;
+    next if $ask->("query-block") =~ /"io-status": *"nospace"/;
+    next if index($ask->("query-named-block-nodes"), $socket) < 0;
+    my $tell = qmp("$guest/control.sock") or next;
+    $tell->("cont");
+    $told = 1;
+}
+$ENV{LC_ALL} = "C";
+my @virsh = qw(virsh --quiet --connect qemu:///system);
+sub said { open my $pipe, "-|", @virsh, @_ or return ""; join "", <$pipe> }
+open STDERR, ">", "/dev/null";
+for my $domain (split " ", said("list", "--state-paused", "--uuid")) {
+    next if index(said("domstate", "--reason", $domain), "(I/O error)") < 0;
+    next if index(said("dumpxml", $domain), "socket='$socket'") < 0;
+    said("resume", $domain);
+    $told = 1;
+}
+exit $told;
+"""
+)
+
 # What needs another host is opened when that one answers. `run` in the unit's folder says what is wanted, and `pid` who
 # runs: a helper that has outlived either does nothing more. What is there already, of an earlier try, is fine.
 #
 # libvirt's QEMU has no patience with a path handler that is killed: its domain stands still, its guest sees no error.
-# The next one tells it to go on, again and again for some seconds: by the first time it only connects.
+# The next one tells it to go on, until for so many looks there was nobody to be told: by the first time it only
+# connects. What another disk of it has stopped is not told so for ever.
 _FACE = r"""
-perl=$1 monitor=$2 commands=$3 socket=$4
-shift 4
+perl=$1 monitor=$2 commands=$3 socket=$4 go_on=$5
+shift 5
 was=$(cksum <run)
 late() {
     [ -n "$commands" ] || exit
@@ -44,19 +75,15 @@ late() {
         sleep 0.7
     done
 }
-go_on() {
-    export LC_ALL=C LIBVIRT_DEFAULT_URI=qemu:///system
-    command -v virsh >/dev/null || exit
-    for round in 1 2 3 4 5 6 7 8; do
-        sleep 1
-        for domain in $(virsh --quiet list --state-paused --uuid); do
-            virsh --quiet domstate --reason "$domain" | grep -qF "(I/O error)" || continue
-            virsh --quiet dumpxml "$domain" | grep -qF "socket='$socket'" && virsh --quiet resume "$domain"
-        done
-    done >/dev/null 2>&1
+tell() {
+    calm=0 looks=0
+    while [ $calm -lt 8 ] && [ $looks -lt 60 ] && sleep 1 && [ "$(cat pid 2>/dev/null)" = $$ ]; do
+        looks=$((looks + 1))
+        if perl -e "$go_on" "$socket"; then calm=$((calm + 1)); else calm=0; fi
+    done
 }
 late &
-if [ -e exit ]; then go_on & fi
+if [ -e exit ]; then tell & fi
 exec "$@"
 """
 
@@ -88,7 +115,7 @@ def face_argv(record: DeviceRecord, seat: Seat) -> tuple[str, ...]:
     words += _daemon(graph, monitors, [nodes.tls_object(_own_key(seat, suid), "client")])
     words += ["--nbd-server", "addr.type=fd,addr.str=LISTENER,max-connections=100"]
     words += [word for export in graph.exports for word in ("--export", json.dumps(export))]
-    helpers = (_TELL, monitors[1][1], _commands(graph), device.socket(paths, suid))
+    helpers = (_TELL, monitors[1][1], _commands(graph), device.socket(paths, suid), GO_ON)
     return ("sh", "-c", _FACE, "esd-face", *helpers, *words)
 
 

@@ -23,7 +23,7 @@ def wanted(record: DeviceRecord, seat: Seat) -> dict[str, tuple[str, ...]]:
     if (graph := graphs.gate(record, seat)) is not None:
         parts[GATE] = device_argv.gate_argv(record, seat, graph)
     if (link := _link(record, seat)) is not None:
-        parts[WATCH] = links.watch_argv(link, device.monitor(seat.paths, record.suid, "late"))
+        parts[WATCH] = links.watch_argv(link, links.GoOn(device_argv.GO_ON, device.socket(seat.paths, record.suid)))
     return parts
 
 

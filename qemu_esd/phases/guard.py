@@ -13,10 +13,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from qemu_esd.graph import perl
 from qemu_esd.hosts.base import Writer
 from qemu_esd.model.host import guest_sockets
 from qemu_esd.model.plan import Plan, Transport
-from qemu_esd.phases import perl
 from qemu_esd.phases.context import Context
 
 BEAT_SECONDS = 2.0

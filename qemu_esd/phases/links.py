@@ -8,8 +8,9 @@ a failed read has stopped. Nothing of this needs our process.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
-from qemu_esd.graph import nodes
+from qemu_esd.graph import nodes, perl
 from qemu_esd.hosts import files, service, ssh_keys
 from qemu_esd.hosts.base import Host, shell
 from qemu_esd.log import step
@@ -18,7 +19,7 @@ from qemu_esd.model.host import HostPaths
 from qemu_esd.model.plan import Plan, Transport
 from qemu_esd.model.resource import AuthorizedKey
 from qemu_esd.model.vm import Kind
-from qemu_esd.phases import perl, places
+from qemu_esd.phases import places
 from qemu_esd.phases.context import Context
 
 # Two probes of PROBE_SECONDS with INTERVAL_SECONDS before each: 16 s at the worst.
@@ -80,8 +81,23 @@ exit 0 if $ask->("query-block") =~ /"io-status": *"nospace"/;
 system(@virsh, "resume", "--domain", $name) == 0 or $ask->("cont");
 exit 1;
 """
-# Also the relay can fail, which the link does not show.
-GO_ONS = {Kind.BARE: (_GO_ON, False), Kind.DOMAIN: (_GO_ON_DOMAIN, True)}
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """By what guests are told to go on that a failed read has stopped: a program in perl, and its word.
+
+    Status 1: it has told somebody. It is asked after the link was down, or `always`.
+    """
+
+    program: str
+    word: str
+    always: bool = False
+
+
+def go_on_of(kind: Kind, monitor: str) -> GoOn:
+    """Of a migration's guest. A domain's relay can fail too, which the link does not show."""
+    return GoOn(_GO_ON, monitor) if kind is Kind.BARE else GoOn(_GO_ON_DOMAIN, monitor, always=True)
 
 
 @step
@@ -99,7 +115,7 @@ async def watch(ctx: Context) -> None:
     if link is None:
         return
     ctx.hold(unit)
-    argv = watch_argv(link, places.target_monitor(ctx.plan), ctx.plan.guest.kind)
+    argv = watch_argv(link, go_on_of(ctx.plan.guest.kind, places.target_monitor(ctx.plan)))
     watcher = service.Service(unit.name, ctx.plan.target.paths.unit(unit.name), argv, restart=True)
     await service.start(await ctx.target(), watcher)
 
@@ -114,18 +130,14 @@ async def down_seconds(host: Host, paths: HostPaths, migration: str) -> int | No
     return int(told) if told else None
 
 
-def watch_argv(link: Link, monitor: str, kind: Kind = Kind.BARE) -> tuple[str, ...]:
-    """The watch of a link. Its words are an address, nodes, the guest's monitor; a key stays in its file.
-
-    What a guest of that kind is told to go on by is looked at after the link was down, or always.
-    """
-    go_on, always = GO_ONS[kind]
+def watch_argv(link: Link, go_on: GoOn) -> tuple[str, ...]:
+    """The watch of a link. Its words are an address, nodes, a guest's monitor or the like; a key stays in its file."""
     node = {key: value for key, value in nodes.link("probe", link).items() if key != "node-name"}
     node |= {"reconnect-delay": 0, "open-timeout": 0}
     credentials = nodes.tls_object(link.endpoint, "client") or {"qom-type": "secret", "id": "none", "data": ""}
     seconds = (str(PROBE_SECONDS), str(INTERVAL_SECONDS))
     probe = (*_cut_by(link.endpoint), *seconds, json.dumps(credentials), json.dumps(node))
-    words = (*probe, monitor, go_on, "1" if always else "0")
+    words = (*probe, go_on.word, go_on.program, "1" if go_on.always else "0")
     return ("sh", "-c", _WATCH, "esd-watch", *words)
 
 

@@ -12,7 +12,7 @@ from images.build import GuestImage
 from images.pattern import MIB
 from qemu_esd.hosts import lab
 from qemu_esd.model.vm import Kind
-from qemu_esd.phases.links import GO_ONS
+from qemu_esd.phases.links import go_on_of
 from tests.integration.support import content
 from tests.integration.support.certificates import with_certificates
 from tests.integration.support.commands import say
@@ -151,7 +151,7 @@ async def waits_for_room(web1: Domain, room: SmallDisk) -> None:
     async with asyncio.timeout(60):
         while web1.virsh("domstate", "--reason", "web1") != "paused (I/O error)":
             await asyncio.sleep(0.1)
-    look = web1.machine.run("perl", "-e", GO_ONS[Kind.DOMAIN][0], "libvirt:web1", check=False)
+    look = web1.machine.run("perl", "-e", go_on_of(Kind.DOMAIN, "libvirt:web1").program, "libvirt:web1", check=False)
     assert (look.returncode, web1.state()) == (0, "paused"), look
     room.make_room()
     web1.virsh("resume", "web1")
