@@ -9,10 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from qemu_esd.errors import (
     EsdError,
     HostError,
-    QemuGoneError,
     RefusedError,
     TimedOutError,
-    UnfinishedError,
     UsageError,
 )
 from qemu_esd.graph import device_argv
@@ -161,7 +159,9 @@ async def move(crew: Crew, suid: str, target: str, handler: Handler | None, host
     return await device_move.move(crew, record, target, check_policy(handler or record.policy))
 
 
-async def follow(suid: str, seconds: float, on_move: Callable[[str], None], host: str | None = None) -> None:
+async def follow(
+    suid: str, seconds: float, on_move: Callable[[str], None], host: str | None = None, limit: int = 0
+) -> None:
     """Whenever the device is used on another host, and on no other, its authority goes there by its policy. For ever.
 
     A look that fails counts as none: hosts come back. It may end at any moment: then all is forwarded, and right.
@@ -170,31 +170,34 @@ async def follow(suid: str, seconds: float, on_move: Callable[[str], None], host
         await find(crew, suid, host)
     before: tuple[str, ...] = ()
     while True:
-        with suppress(RefusedError, QemuGoneError, UnfinishedError):
-            before = await _follow_once(suid, before, on_move, host)
+        with suppress(EsdError):
+            async with opened() as crew:
+                before = await _follow_once(crew, suid, before, on_move, host, limit)
         await asyncio.sleep(seconds)
 
 
 async def _follow_once(
-    suid: str, before: tuple[str, ...], on_move: Callable[[str], None], host: str | None
+    crew: Crew, suid: str, before: tuple[str, ...], on_move: Callable[[str], None], host: str | None, limit: int
 ) -> tuple[str, ...]:
     """Where it is used now. Once is not enough: a guest that is being moved is there and here."""
-    async with opened() as crew:
-        record = await find(crew, suid, host)
-        used = await device_move.used_at(crew, record)
-        wanted = record.move.target if record.move else used[0] if len(used) == 1 and used == before else None
-        if wanted is not None and wanted != record.authority:
-            if not record.is_whole:
-                await settle(crew, suid, lambda *_: None, host)
-            record = await move(crew, suid, wanted, None, host)
-            on_move(wanted)
-        if record.handler is Handler.BACKGROUND:
-            await settle(crew, suid, lambda *_: None, host)
-        return used
+    record = await find(crew, suid, host)
+    used = await device_move.used_at(crew, record)
+    wanted = record.move.target if record.move else used[0] if len(used) == 1 and used == before else None
+    if wanted is not None and wanted != record.authority:
+        if not record.is_whole:
+            await settle(crew, suid, lambda *_: None, host, limit)
+        record = await move(crew, suid, wanted, None, host)
+        on_move(wanted)
+    if record.handler is Handler.BACKGROUND:
+        await settle(crew, suid, lambda *_: None, host, limit)
+    return used
 
 
-async def settle(crew: Crew, suid: str, on_bytes: device_settle.OnBytes, host: str | None = None) -> DeviceRecord:
-    return await device_settle.settle(crew, await held(crew, suid, host), on_bytes)
+async def settle(
+    crew: Crew, suid: str, on_bytes: device_settle.OnBytes, host: str | None = None, limit: int = 0
+) -> DeviceRecord:
+    """All data comes to where the authority is, at `limit` bytes/s at most; 0: no limit."""
+    return await device_settle.settle(crew, await held(crew, suid, host), on_bytes, limit)
 
 
 async def release(crew: Crew, suid: str, host: str | None = None) -> DeviceRecord:

@@ -12,7 +12,7 @@ from qemu_esd.cli import complete, render
 from qemu_esd.cli.running import run, stopped
 from qemu_esd.errors import UsageError
 from qemu_esd.model.policy import parse_handler
-from qemu_esd.units import human_bytes, parse_size
+from qemu_esd.units import human_bytes, parse_rate, parse_size
 
 if TYPE_CHECKING:
     from qemu_esd.model.device import DeviceRecord
@@ -29,6 +29,10 @@ At = Annotated[
 ]
 Policy = Annotated[
     str | None, typer.Option("--policy", help="on-demand, background or redirect: what follows a guest that moves.")
+]
+
+Bandwidth = Annotated[
+    str | None, typer.Option("--bandwidth", metavar="RATE", help="What bringing data over may take: 100M, 1gbit.")
 ]
 
 
@@ -159,6 +163,7 @@ def move(
         ),
     ],
     policy: Policy = None,
+    bandwidth: Bandwidth = None,
     host: At = None,
     as_json: Json = False,
 ) -> None:
@@ -168,12 +173,12 @@ def move(
     from qemu_esd.model.device_request import check_policy
     from qemu_esd.model.policy import Handler
 
-    handler = check_policy(parse_handler(policy)) if policy else None
+    handler, limit = check_policy(parse_handler(policy)) if policy else None, _limit(bandwidth)
 
     async def work(crew: Crew) -> DeviceRecord:
         record = await devices.move(crew, suid, to, handler, host)
         if record.handler is Handler.BACKGROUND:
-            record = await devices.settle(crew, suid, _progress(suid), host)
+            record = await devices.settle(crew, suid, _progress(suid), host, limit)
         return record
 
     record = _with_crew(work)
@@ -184,23 +189,27 @@ def move(
 def follow(
     suid: complete.Suid,
     every: Annotated[float, typer.Option(min=0.2, metavar="SECONDS", help="From one look to the next.")] = 2.0,
+    bandwidth: Bandwidth = None,
     host: At = None,
 ) -> None:
     """Stay, and let the data follow the guest wherever it is moved to, by the device's policy. Ctrl-C ends it."""
     from qemu_esd import devices
 
+    limit = _limit(bandwidth)
+
     async def work() -> None:
-        await devices.follow(suid, every, lambda to: render.note(f"{suid} is at {to} now"), host)
+        await devices.follow(suid, every, lambda to: render.note(f"{suid} is at {to} now"), host, limit)
 
     run(work())
 
 
 @app.command()
-def settle(suid: complete.Suid, host: At = None, as_json: Json = False) -> None:
+def settle(suid: complete.Suid, bandwidth: Bandwidth = None, host: At = None, as_json: Json = False) -> None:
     """Bring over what is left, prove it, and end the dependence on the host before."""
     from qemu_esd import devices
 
-    record = _with_crew(lambda crew: devices.settle(crew, suid, _progress(suid), host))
+    limit = _limit(bandwidth)
+    record = _with_crew(lambda crew: devices.settle(crew, suid, _progress(suid), host, limit))
     _tell(record, as_json, f"{suid} is whole on {record.authority}")
 
 
@@ -242,6 +251,16 @@ def delete(
 
     record = _with_crew(work)
     _tell(record, as_json, f"{suid} is gone")
+
+
+def _limit(text: str | None) -> int:
+    """Bytes per second; 0: none."""
+    if text is None:
+        return 0
+    rate = parse_rate(text)
+    if rate < 1:
+        raise UsageError("--bandwidth must be more than zero", hint="leave it out for no limit")
+    return rate
 
 
 def _progress(suid: str) -> Callable[[int, int], None]:

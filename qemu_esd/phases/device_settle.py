@@ -21,10 +21,13 @@ from qemu_esd.model.disk import images
 from qemu_esd.model.policy import Handler
 from qemu_esd.phases import device_daemons, device_records, device_windows
 from qemu_esd.phases.device_daemons import Crew
+from qemu_esd.phases.pace import Throttle
 from qemu_esd.qmp import blockdev
 from qemu_esd.qmp.session import Session
 
 CHUNK = 4 << 20
+# Under a limit: a guest's reads wait behind one of them at most.
+PACED_CHUNK = 1 << 20
 # Passes that bring nothing nearer before we call it stuck.
 FRUITLESS = 3
 
@@ -32,12 +35,15 @@ OnBytes = Callable[[int, int], None]
 
 
 @step
-async def settle(crew: Crew, record: DeviceRecord, on_bytes: OnBytes) -> DeviceRecord:
-    """Settled already is fine. Raises UnfinishedError when something cannot be read; what is here stays."""
+async def settle(crew: Crew, record: DeviceRecord, on_bytes: OnBytes, limit: int = 0) -> DeviceRecord:
+    """At `limit` bytes/s at most, 0: none. Settled already is fine.
+
+    Raises UnfinishedError when something cannot be read; what is here stays.
+    """
     face = await crew.face(record, record.authority)
     if not record.is_whole:
         record = await _keeping_reads(crew, record)
-        await bring(await crew.hosts.get(record.authority), record, on_bytes)
+        await _bring_all(await crew.hosts.get(record.authority), record, on_bytes, limit)
         await _detach(face, record)
         await _flush(await crew.hosts.get(record.authority), record)
         record = whole(record)
@@ -55,9 +61,17 @@ async def _keeping_reads(crew: Crew, record: DeviceRecord) -> DeviceRecord:
     return record
 
 
-async def bring(host: Host, record: DeviceRecord, on_bytes: OnBytes) -> None:
+async def _bring_all(host: Host, record: DeviceRecord, on_bytes: OnBytes, limit: int) -> None:
+    try:
+        await bring(host, record, on_bytes, limit)
+    except (nbd.NbdClientError, ConnectionError) as error:
+        what = f"{record.suid} is not whole on {record.authority} yet: {error}"
+        raise UnfinishedError(what, host=host.name, hint=_again(record)) from error
+
+
+async def bring(host: Host, record: DeviceRecord, on_bytes: OnBytes, limit: int = 0) -> None:
     """Fill what is missing, until the maps prove that nothing is but holes."""
-    fruitless, before = 0, record.size + 1
+    fruitless, before, throttle = 0, record.size + 1, Throttle(limit)
     while left := (await device_windows.residency(host, record)).where(nbd.Where.REMOTE):
         now = sum(one.length for one in left)
         fruitless = 0 if now < before else fruitless + 1
@@ -66,14 +80,18 @@ async def bring(host: Host, record: DeviceRecord, on_bytes: OnBytes) -> None:
         before = now
         on_bytes(record.size - now, record.size)
         async with device_windows.filling(host, record) as client:
-            await nbd.fill(client, left, chunk=CHUNK)
+            await nbd.fill(client, left, chunk=PACED_CHUNK if limit else CHUNK, admit=throttle.admit)
     on_bytes(record.size, record.size)
 
 
 def _stuck(record: DeviceRecord, left: int) -> UnfinishedError:
+    what = f"{left} bytes of {record.suid} cannot be brought over"
+    return UnfinishedError(what, host=record.authority, hint=_again(record))
+
+
+def _again(record: DeviceRecord) -> str:
     assert record.behind is not None
-    hint = f"see that {record.behind.host} answers, then: qemu-esd device settle {record.suid}"
-    return UnfinishedError(f"{left} bytes of {record.suid} cannot be brought over", host=record.authority, hint=hint)
+    return f"see that {record.behind.host} answers, then: qemu-esd device settle {record.suid}"
 
 
 async def _detach(face: Session, record: DeviceRecord) -> None:
