@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 from qemu_esd.errors import (
     EsdError,
     HostError,
     RefusedError,
     TimedOutError,
+    UnfinishedError,
     UsageError,
 )
 from qemu_esd.graph import device_argv
@@ -148,15 +149,28 @@ async def move(crew: Crew, suid: str, target: str, handler: Handler | None, host
     if record.move is not None and record.move.target != target:
         what = f"{suid} is about to move to {record.move.target}"
         raise RefusedError(what, hint=f"qemu-esd device move {suid} {record.move.target}")
-    if target == record.authority:
+    if record.move is None and not record.is_whole and target != record.authority:
+        assert record.behind is not None
+        what = f"{suid} still reads from {record.behind.host}"
+        hint = f"qemu-esd device settle {suid} && qemu-esd device move {suid} {target}"
+        raise RefusedError(what, host=record.authority, hint=hint)
+    with _going_on(f"qemu-esd device move {suid} {target}"):
+        if target != record.authority:
+            return await device_move.move(crew, record, target, check_policy(handler or record.policy))
         # Nothing to be done, or the last steps of it.
         await device_daemons.apply(crew, record)
         return record
-    if record.move is None and not record.is_whole:
-        assert record.behind is not None
-        what = f"{suid} still reads from {record.behind.host}"
-        raise RefusedError(what, host=record.authority, hint=f"qemu-esd device settle {suid}")
-    return await device_move.move(crew, record, target, check_policy(handler or record.policy))
+
+
+@contextmanager
+def _going_on(command: str) -> Iterator[None]:
+    """What is broken off in here goes on by `command`."""
+    try:
+        yield
+    except EsdError as error:
+        if error.hint and not isinstance(error, HostError):
+            raise
+        raise UnfinishedError(str(error), hint=command) from error
 
 
 async def follow(
@@ -197,7 +211,9 @@ async def settle(
     crew: Crew, suid: str, on_bytes: device_settle.OnBytes, host: str | None = None, limit: int = 0
 ) -> DeviceRecord:
     """All data comes to where the authority is, at `limit` bytes/s at most; 0: no limit."""
-    return await device_settle.settle(crew, await held(crew, suid, host), on_bytes, limit)
+    record = await held(crew, suid, host)
+    with _going_on(f"qemu-esd device settle {suid}"):
+        return await device_settle.settle(crew, record, on_bytes, limit)
 
 
 async def release(crew: Crew, suid: str, host: str | None = None) -> DeviceRecord:
