@@ -34,6 +34,7 @@ from qemu_esd.phases import (
 from qemu_esd.phases.context import Monitors
 from qemu_esd.phases.device_daemons import Crew
 from qemu_esd.phases.device_look import View
+from qemu_esd.view import DiskMap, DiskView
 
 # A device that has not told everything by then counts as one that cannot be looked at.
 LOOK_SECONDS = 40.0
@@ -104,6 +105,15 @@ async def guest_words(crew: Crew, suid: str, host: str) -> tuple[str, ...]:
 
 async def look(crew: Crew, suid: str, host: str | None = None) -> View:
     return await device_look.look(crew, await find(crew, suid, host))
+
+
+def map_of(view: View) -> DiskMap:
+    """Where its bytes are, as the disk of a guest's is told."""
+    record, size, remote = view.record, view.record.size, view.remote
+    local = view.residency.local_bytes if view.residency else size if record.is_whole else None
+    handler = record.handler or "local"
+    told = DiskView(record.suid, record.suid, handler, "local", size, local, remote, needs_source=not record.is_whole)
+    return DiskMap(told, view.residency)
 
 
 async def look_around() -> tuple[View | EsdError, ...]:

@@ -14,7 +14,7 @@ from qemu_esd.phases import device_clients, device_records, device_units, device
 from qemu_esd.phases.device_clients import Client
 from qemu_esd.phases.device_daemons import Crew
 
-REMOTE_SECONDS = 10.0
+MAP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,19 @@ class Place:
 
 @dataclass(frozen=True)
 class View:
-    """A device as it is now. `remote` is how many bytes the authority still reads from the host before it; None: it was
-    not to be asked."""
+    """A device as it is now. `residency`: where its bytes are, as long as not all of them are with the authority; None
+    also where that was not to be asked."""
 
     record: DeviceRecord
     places: tuple[Place, ...]
-    remote: int | None
+    residency: nbd.Residency | None = None
+
+    @property
+    def remote(self) -> int | None:
+        """Bytes that the authority still reads from the host before it; None: nobody knows."""
+        if self.record.is_whole:
+            return 0
+        return self.residency.remote_bytes if self.residency else None
 
     @property
     def is_broken_off(self) -> bool:
@@ -49,7 +56,7 @@ class View:
 
 async def look(crew: Crew, record: DeviceRecord) -> View:
     places = await asyncio.gather(*(_place(crew, record, seat) for seat in record.seats))
-    return View(record, tuple(places), await _remote(crew, record))
+    return View(record, tuple(places), await _residency(crew, record))
 
 
 async def _place(crew: Crew, record: DeviceRecord, seat: Seat) -> Place:
@@ -68,13 +75,12 @@ async def _place(crew: Crew, record: DeviceRecord, seat: Seat) -> Place:
     return Place(seat.host, role, units, users, known.generation if known else None, missing)
 
 
-async def _remote(crew: Crew, record: DeviceRecord) -> int | None:
+async def _residency(crew: Crew, record: DeviceRecord) -> nbd.Residency | None:
     if record.is_whole:
-        return 0
+        return None
     try:
         # Of a host behind that is silent nothing is heard for longer.
-        async with asyncio.timeout(REMOTE_SECONDS):
-            told = await device_windows.residency(await crew.hosts.get(record.authority), record)
+        async with asyncio.timeout(MAP_SECONDS):
+            return await device_windows.residency(await crew.hosts.get(record.authority), record)
     except (EsdError, OSError):
         return None
-    return sum(one.length for one in told.where(nbd.Where.REMOTE))

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from qemu_esd.cli import render, render_device
 from qemu_esd.model.device import UNITS, DeviceRecord
+from qemu_esd.nbd import Residence, Residency, Where
 from qemu_esd.phases.device_clients import Client
 from qemu_esd.phases.device_look import Place, View
 from tests.support.devices import MOVING, TAKEN, WHOLE
@@ -17,7 +18,8 @@ QEMU = (Client("qemu-system-x86", 11),)
 
 def view(record: DeviceRecord, *changed: Place) -> View:
     places = {host: Place(host, "forwards", RUNS, knows=record.generation) for host in record.hosts}
-    return View(record, tuple({**places, **{place.host: place for place in changed}}.values()), 4096)
+    seen = {**places, **{place.host: place for place in changed}}
+    return View(record, tuple(seen.values()), Residency((Residence(0, 4096, Where.REMOTE),), 0, 4096, 0))
 
 
 @pytest.mark.parametrize(
