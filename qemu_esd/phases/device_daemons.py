@@ -70,16 +70,21 @@ async def apply(crew: Crew, record: DeviceRecord) -> None:
 async def apply_on(crew: Crew, record: DeviceRecord, seat: Seat) -> None:
     host = await crew.hosts.get(seat.host)
     await device_records.write(host, seat.paths, record)
-    # A gate reads from its face. One whose face has taken that away would wait for it, for as long as its link may.
-    parts = (_apply_gate, _apply_face) if await _shrinks(host, record, seat) else (_apply_face, _apply_gate)
-    for part in parts:
-        await part(crew, host, record, seat)
+    if seat.host != record.authority:
+        await _shed_gate(crew, host, record, seat)
+    await _apply_face(crew, host, record, seat)
+    await _apply_gate(crew, host, record, seat)
     await _apply_watch(host, record, seat)
 
 
-async def _shrinks(host: Host, record: DeviceRecord, seat: Seat) -> bool:
-    """Whether the gate of a host is to lose something: it runs, and the authority is elsewhere."""
-    return seat.host != record.authority and await device_units.runs(host, seat, record.suid, GATE)
+async def _shed_gate(crew: Crew, host: Host, record: DeviceRecord, seat: Seat) -> None:
+    """A gate reads from its face. One whose face has taken that away would wait for it, for as long as its link may."""
+    graph = graphs.gate(record, seat)
+    if graph is None:
+        await device_units.stop(host, seat, record.suid, GATE)
+    elif await service.listens(host, device.monitor(seat.paths, record.suid, GATE)):
+        await _run(host, record, seat, GATE)
+        await _shed(await crew.gate(record, seat.host), graph)
 
 
 async def _apply_face(crew: Crew, host: Host, record: DeviceRecord, seat: Seat) -> None:
@@ -120,14 +125,24 @@ async def _apply_watch(host: Host, record: DeviceRecord, seat: Seat) -> None:
 async def converge(session: Session, record: DeviceRecord, graph: Graph) -> None:
     """A running daemon gets the nodes and exports of `graph`, and loses all others of ours. Requests in flight come to
     their end first, wherever one node takes the place of another."""
-    for id in sorted(await exports.ids(session) - {str(each["id"]) for each in graph.all_exports}):
-        await exports.delete(session, id)
+    await _hide_others(session, graph)
     await _add_nodes(session, record, graph)
     present = await exports.ids(session)
     for export in graph.all_exports:
         if export["id"] not in present:
             await _show(session, export)
     await _drop_others(session, graph)
+
+
+async def _shed(session: Session, graph: Graph) -> None:
+    """A running daemon loses what is not of `graph`."""
+    await _hide_others(session, graph)
+    await _drop_others(session, graph)
+
+
+async def _hide_others(session: Session, graph: Graph) -> None:
+    for id in sorted(await exports.ids(session) - {str(each["id"]) for each in graph.all_exports}):
+        await exports.delete(session, id)
 
 
 async def _show(session: Session, export: dict[str, Any]) -> None:
