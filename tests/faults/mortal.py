@@ -5,6 +5,7 @@
 MOMENT: N, killed right after the record N is on the disk, counted in this process from 1; before:STATE, killed when it
 is about to write that down; asleep:STATE, stopped (SIGSTOP) right after it has; command:N, killed when it is about to
 give a host its command N; question:N, killed when it is about to ask a QEMU or a path handler for the Nth time;
+write:N, killed when it is about to write the record of a device, or what a daemon of it is to run, for the Nth time;
 at:MODULE.FUNCTION, killed when it is about to call that.
 One that does not come so far ends by itself.
 """
@@ -14,15 +15,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 from qemu_esd.cli.app import main
+from qemu_esd.hosts import service
 from qemu_esd.hosts.base import Completed
 from qemu_esd.hosts.ssh import SshHost
 from qemu_esd.journal.store import Journal
 from qemu_esd.model.record import Entered, Entry
+from qemu_esd.phases import device_records
 from qemu_esd.qmp.session import Session
 
 
@@ -73,6 +76,24 @@ def die_before_question(number: int) -> None:
     Session.execute_dict = execute_or_die  # type: ignore[method-assign, assignment]
 
 
+def die_before_write(number: int) -> None:
+    """What is on a host's disk decides what comes back after a kill there: counted over all hosts, from 1."""
+    written = 0
+
+    def mortal(write: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        async def write_or_die(*words: Any) -> None:
+            nonlocal written
+            written += 1
+            if written == number:
+                get(signal.SIGKILL, words[1:])
+            await write(*words)
+
+        return write_or_die
+
+    for module, name in ((device_records, "write"), (service, "rewrite")):
+        setattr(module, name, mortal(getattr(module, name)))
+
+
 def die_at(place: str) -> None:
     """`place` is a function of a module, which others call by the module's name."""
     module, _, name = place.rpartition(".")
@@ -90,7 +111,7 @@ def get(number: signal.Signals, at: object) -> None:
 
 if __name__ == "__main__":
     kind, _, count = sys.argv[1].partition(":")
-    counted = {"command": die_before_command, "question": die_before_question}
+    counted = {"command": die_before_command, "question": die_before_question, "write": die_before_write}
     if kind == "at":
         die_at(count)
     elif kind in counted:

@@ -4,87 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from itertools import count, cycle
-from typing import Any
+import signal
+from itertools import cycle
 
 import pytest
 
 from images.pattern import MIB
 from qemu_esd import devices
-from qemu_esd.hosts import service
 from qemu_esd.model.policy import Handler
-from qemu_esd.phases import device_records
-from tests.integration.support.commands import end, say, start
-from tests.integration.support.drives import Drive, tool
+from tests.integration.support.commands import end, say, say_and_die, start
+from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.machine import Machine
-from tests.integration.support.shared import Bare, strike
+from tests.integration.support.shared import Bare, made, strike
 
 pytestmark = pytest.mark.lab
 
 SUID, SIZE = "d1", 24 * MIB
 SOCKET = f"/run/qemu-esd/device/{SUID}.sock"
 URI = f"nbd+unix:///{SUID}?socket={SOCKET}"
-# So many moves in a row, and a command that ends at each second place where it writes. With more moves: at each one;
+# So many moves in a row, and a command that is killed at each third place where it writes. With more moves at each one:
 # docs/shared.md tells of that.
 MOVES = int(os.environ.get("ESD_DEVICE_MOVES", "1"))
-STEP = 2 if MOVES == 1 else 1
-
-
-class KilledError(Exception):
-    """Our process has ended."""
-
-
-@contextmanager
-def killed_at(number: int) -> Iterator[None]:
-    """Our process ends before it writes to a host for the so manieth time: a record, or what a daemon is to run."""
-    numbers = count(1)
-
-    def mortal(write: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        async def instead(*words: Any) -> None:
-            if next(numbers) == number:
-                raise KilledError
-            await write(*words)
-
-        return instead
-
-    with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((device_records, "write"), (service, "rewrite")):
-            patch.setattr(module, name, mortal(getattr(module, name)))
-        yield
-
-
-async def made(fleet: Fleet, drive: Drive) -> None:
-    """The device on hostA and hostB, with the drive's pattern written through its socket."""
-    said = await say("device", "create", SUID, "--size", str(SIZE), "--host", "hostA,hostB", "--policy", "on-demand")
-    assert said.status == 0, said.err
-    drive.make(fleet.a)
-    plain = fleet.a.path(drive.path)
-    to = f"nbd+unix:///{SUID}?socket={fleet.a.path(SOCKET)}"
-    tool("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", str(fleet.a.real(drive.path)), to)
-    plain.unlink()
+STEP = 3 if MOVES == 1 else 1
 
 
 async def test_life_of_a_device(fleet: Fleet) -> None:
     before = fleet.snapshot()
-    for words, why in (
-        (("--size", "10M"), "a device needs hosts"),
-        (("--host", "hostA"), "a device needs a size"),
-        (("a b", "--size", "10M", "--host", "hostA"), "cannot be the SUID"),
-        (("--size", "1000", "--host", "hostA"), "no whole sectors"),
-        (("--size", "1M", "--host", "hostA,hostA"), "each of them once"),
-        (("--size", "1M", "--host", "hostA", "--owner", "me"), "not a user and a group"),
-    ):
-        said = await say("device", "create", *words)
+    mistakes = {
+        ("--size", "10M"): "a device needs hosts",
+        ("--host", "hostA"): "a device needs a size",
+        ("a b", "--size", "10M", "--host", "hostA"): "cannot be the SUID",
+        ("--size", "1000", "--host", "hostA"): "no whole sectors",
+        ("--size", "1M", "--host", "hostA,hostA"): "each of them once",
+        ("--size", "1M", "--host", "hostA", "--owner", "me"): "not a user and a group",
+    }
+    answers = await asyncio.gather(*(say("device", "create", *words) for words in mistakes))
+    for said, why in zip(answers, mistakes.values(), strict=True):
         assert (said.status, why in said.err) == (2, True), said.err
     assert (await say("device", "show", SUID)).status == 3
     await fleet.unchanged(before)
 
     # On demand: a background move would flush what is to be lost if ever it can be.
-    made = ("device", "create", SUID, "--size", "8M", "--host", "hostA,hostB", "--policy", "on-demand")
-    assert (await say(*made)).status == 0
+    words = ("device", "create", SUID, "--size", "8M", "--host", "hostA,hostB", "--policy", "on-demand")
+    assert (await say(*words)).status == 0
     said = await say("device", "create", SUID, "--size", "8M", "--host", "hostB")
     assert (said.status, "there is a device d1 already" in said.err) == (3, True)
     # Another controller, which knows one host only.
@@ -151,7 +114,7 @@ async def written(client: asyncio.subprocess.Process, command: str) -> None:
 
 async def test_whoever_is_killed(fleet: Fleet) -> None:
     drive = Drive("vda", 7, size=SIZE)
-    await made(fleet, drive)
+    await made(SUID, drive, fleet.a, fleet.b)
     guest = Bare(fleet.a, SUID, drive)
     await guest.boot(fleet.image)
     await guest.is_well()
@@ -182,7 +145,7 @@ async def test_whoever_is_killed(fleet: Fleet) -> None:
 
 
 async def one_move_broken_everywhere(fleet: Fleet, guest: Bare, target: Machine) -> None:
-    """The command ends before it writes, at one place after the other; a daemon is killed then; the next goes on.
+    """The command is killed before it writes, at one place after the other; then a daemon; the next command goes on.
 
     Once with the old host having the authority, and once with the new one.
     """
@@ -205,13 +168,10 @@ async def one_move_broken_everywhere(fleet: Fleet, guest: Bare, target: Machine)
 
 
 async def breaks(target: Machine, number: int) -> bool:
-    """Whether a move comes to so many writes, where it is broken off then."""
-    try:
-        with killed_at(number):
-            await moved(target, Handler.BACKGROUND)
-    except KilledError:
-        return True
-    return False
+    """Whether a move comes to so many writes, where it is killed then."""
+    said = await say_and_die(f"write:{number}", "device", "move", SUID, target.name)
+    assert said.status in (0, -signal.SIGKILL), said
+    return said.status != 0
 
 
 async def moved(target: Machine, handler: Handler) -> None:

@@ -118,7 +118,8 @@ async def test_refused_before_and_accepted_after(hosts: Hosts, lab_image: GuestI
 async def test_what_cannot_be_shared_is_named(hosts: Hosts, lab_image: GuestImage) -> None:
     here, there = map(Machine, hosts)
     guest = Domain(here, [Drive("vda", 7, size=8 * MIB)])
-    await guest.define(lab_image, [there])
+    # It is started twice, and reads the same each time.
+    await guest.define(lab_image, [there], "esd.mode=verify esd.rate=200 esd.mix=0/0/100")
     share = ("share", "web1", "--host", "hostA", "--with", "hostB", "--yes")
     for words, status, why in (
         (("share", "nobody", *share[2:]), 3, "its libvirt has no domain nobody"),
@@ -135,3 +136,32 @@ async def test_what_cannot_be_shared_is_named(hosts: Hosts, lab_image: GuestImag
     assert guest.virsh("domstate", "web1") == "running"
     for machine in (here, there):
         assert not list(machine.path("/var/lib/qemu-esd").glob("device/*"))
+    guest.virsh("snapshot-delete", "web1", "s1", "--metadata")
+    await while_it_is_shut_off(guest, there)
+
+
+async def while_it_is_shut_off(guest: Domain, there: Machine) -> None:
+    """Nobody is asked, and what is below the image is told by its header. A second device is attached when it runs."""
+    here = guest.machine
+    guest.virsh("destroy", "web1")
+    guest.leave_terminal()
+    image = guest.disk("--inactive")["file"]
+    told = await say("share", "web1", "--host", "hostA", "--with", "hostB", "--json")
+    assert told.status == 0, told.err
+    assert guest.disk("--inactive")["type"] == "network"
+    guest.console.skip()
+    guest.virsh("start", "web1")
+    await guest.settle_in(booted=True)
+    assert (await say("device", "create", "d2", "--size", "1M", "--host", "hostA,hostB")).status == 0
+    said = await say("device", "attach", "d2", "web1", "--host", "hostA")
+    assert said.out == "d2 is vdb of web1\n", said
+    for flags in ((), ("--inactive",)):
+        assert "vdb d2" in " ".join(guest.virsh("domblklist", "web1", *flags).split())
+    assert guest.move_plainly(there) == ""
+    await guest.is_well()
+    guest.virsh("destroy", "web1")
+    guest.leave_terminal()
+    guest.machine = here
+    undo = await say("share", "web1", "vda", "--host", "hostA", "--undo", "--json")
+    assert (undo.status, undo.json["image"]) == (0, image), undo
+    assert guest.disk("--inactive") == {"type": "file", "file": image}

@@ -15,9 +15,10 @@ from qemu_esd.hypervisors.cmdline.spec import GuestSpec
 from qemu_esd.model.host import guest_sockets
 from qemu_esd.qmp import machine, migrate
 from qemu_esd.qmp.session import open_session
-from tests.integration.support.drives import Drive
+from tests.integration.support.commands import say
+from tests.integration.support.drives import Drive, tool
 from tests.integration.support.guest import MEMORY, PATHS, Guest
-from tests.integration.support.machine import SRV, Machine, Process, kill
+from tests.integration.support.machine import RUN, SRV, Machine, Process, kill
 
 PORT = 49700
 LOAD = "esd.mode=verify esd.rate=200"
@@ -118,6 +119,21 @@ class Domain(Guest):
         source = disk.find("source")
         assert source is not None
         return {"type": disk.get("type", ""), **source.attrib}
+
+
+async def made(suid: str, drive: Drive, machine: Machine, *others: Machine) -> None:
+    """The device on these hosts, with the drive's pattern written through its socket on the first."""
+    hosts = ",".join(each.name for each in (machine, *others))
+    said = await say("device", "create", suid, "--size", str(drive.size), "--host", hosts, "--policy", "on-demand")
+    assert said.status == 0, said.err
+    drive.make(machine)
+    tool("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", str(machine.real(drive.path)), uri(suid, machine))
+    machine.path(drive.path).unlink()
+
+
+def uri(suid: str, machine: Machine) -> str:
+    """A device as the machine finds it on that host."""
+    return f"nbd+unix:///{suid}?socket={machine.path(f'{RUN}/device/{suid}.sock')}"
 
 
 def daemon(machine: Machine, suid: str, part: str) -> Process:
