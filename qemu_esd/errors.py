@@ -1,10 +1,39 @@
 """Every error a user can meet, grouped by what the caller can do about it.
 
 An error carries *what* failed, on which *host*, and a *hint* that names the next command.
-The exit status of the command line is a field of the class, so nobody maps it a second time.
+The exit status of the command line is a field of the class, so nobody maps it a second time. ENDINGS says what
+each of them means.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What an exit status of the command line tells, and what is to be done then."""
+
+    status: int
+    meaning: str
+    next_step: str
+
+
+ENDINGS = (
+    Ending(0, "done", "nothing, or what the command names"),
+    Ending(
+        1,
+        "failed; a migration was rolled back, and the guest runs where it ran",
+        "mend what the message names, and give the command again",
+    ),
+    Ending(2, "wrong usage", "see the command's --help; nothing was touched"),
+    Ending(3, "refused before anything was touched", "mend what the message names, and give the command again"),
+    Ending(
+        4,
+        "committed but not finished: the guest runs on the target, and the message names the command to go on with",
+        "give that command (resume, settle); qemu-esd status tells it again",
+    ),
+)
 
 
 class EsdError(Exception):

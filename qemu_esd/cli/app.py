@@ -82,7 +82,8 @@ def options(
         typer.Option("--trace", metavar="FILE", help="Write where the time goes, for ui.perfetto.dev."),
     ] = None,
     log_format: Annotated[
-        log.Format, typer.Option("--log-format", help="How log lines, and errors, are written to stderr.")
+        log.Format,
+        typer.Option("--log-format", metavar="text|json", help="How log lines, and errors, are written to stderr."),
     ] = log.Format.TEXT,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version, and end.")

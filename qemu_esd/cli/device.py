@@ -28,7 +28,8 @@ At = Annotated[
     ),
 ]
 Policy = Annotated[
-    str | None, typer.Option("--policy", help="on-demand, background or redirect: what follows a guest that moves.")
+    str | None,
+    typer.Option("--policy", metavar="P", help="on-demand, background or redirect: what follows a guest that moves."),
 ]
 
 Bandwidth = Annotated[

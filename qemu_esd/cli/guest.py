@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 app = typer.Typer(help="Bare QEMU guests: run, list, stop, console.", no_args_is_help=True)
-Word = Annotated[str | None, typer.Option()]
 File = Annotated[str | None, typer.Option(metavar="FILE")]
 
 
@@ -54,8 +53,10 @@ def start(
     ] = None,
     memory: Annotated[str | None, typer.Option(metavar="SIZE", help="512M if nothing is said.")] = None,
     smp: Annotated[int | None, typer.Option(metavar="CPUS")] = None,
-    cpu: Word = None,
-    machine: Annotated[str | None, typer.Option(help="q35, or a version of it such as pc-q35-7.2.")] = None,
+    cpu: Annotated[str | None, typer.Option(metavar="MODEL")] = None,
+    machine: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="q35, or a version of it such as pc-q35-7.2.")
+    ] = None,
     kernel: File = None,
     initrd: File = None,
     append: Annotated[str | None, typer.Option(metavar="WORDS", help="The kernel's command line.")] = None,
@@ -63,7 +64,7 @@ def start(
     nic: Annotated[
         list[str] | None, typer.Option(metavar="TYPE,..", help="As -netdev, with mac= and model=; or none.")
     ] = None,
-    uuid: Word = None,
+    uuid: Annotated[str | None, typer.Option(metavar="UUID")] = None,
 ) -> None:
     """Start a guest that goes on when this command has ended."""
     from qemu_esd import guests

@@ -23,7 +23,7 @@ app = typer.Typer(help="Two (or N) real hosts on this machine: namespaces, sshd,
 
 @app.command()
 def up(
-    hosts: Annotated[int, typer.Option(help="How many hosts there must be.")] = 2,
+    hosts: Annotated[int, typer.Option(metavar="N", help="How many hosts there must be.")] = 2,
     libvirt: Annotated[bool, typer.Option("--libvirt", help="Each with a libvirtd of its own.")] = False,
 ) -> None:
     """Bring up hostA, hostB …; what runs already stays as it is."""
@@ -86,8 +86,10 @@ def link(
     other: str,
     down: Annotated[bool, typer.Option("--down", help="Swallow everything in silence, both ways.")] = False,
     up: Annotated[bool, typer.Option("--up", help="Let everything through again.")] = False,
-    rate: Annotated[str | None, typer.Option(help="For each direction: 1gbit, 100M (bytes per second), none.")] = None,
-    delay: Annotated[str | None, typer.Option(help="For each direction: 10ms, 0.5s, none.")] = None,
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE", help="For each direction: 1gbit, 100M (bytes per second), none.")
+    ] = None,
+    delay: Annotated[str | None, typer.Option(metavar="TIME", help="For each direction: 10ms, 0.5s, none.")] = None,
 ) -> None:
     """Show or change the link between two hosts; every other link stays as it is."""
     if down and up:

@@ -26,7 +26,9 @@ def share(
         list[str] | None,
         typer.Option("--with", metavar="HOST[,HOST]", help="Where it may move to.", autocompletion=complete.host_lists),
     ] = None,
-    policy: Annotated[str, typer.Option("--policy", help="on-demand, background or redirect.")] = "background",
+    policy: Annotated[
+        str, typer.Option("--policy", metavar="P", help="on-demand, background or redirect.")
+    ] = "background",
     owner: Annotated[str, typer.Option(metavar="UID:GID", help="The user of libvirt's QEMU, if not root.")] = "",
     undo: Annotated[bool, typer.Option("--undo", help="Give it back: the domain gets the image itself.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
