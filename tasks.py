@@ -84,6 +84,7 @@ def test(*arguments: str) -> None:
     check()
     images()
     install_packages((*BROWSER_PACKAGES, *SHELL_PACKAGES))
+    install_site_builder()
     # Here, so that what is in .cache is ours and not root's; where it cannot be had, the tests say what that means.
     call(sys.executable, f"{ROOT}/images/newer_qemu.py")
     say(f"pytest {shlex.join(arguments)}".rstrip())
@@ -151,6 +152,17 @@ def man() -> None:
     say("the pages are in build/man; for all users: install -D -m 644 -t /usr/local/share/man/man1 build/man/*.1")
 
 
+def docs() -> None:
+    """Build the site of the documentation into build/site, without a warning; docs/reference.md is written anew."""
+    setup()
+    install_site_builder()
+    run(*python("-m", "qemu_esd.cli.reference", f"{ROOT}/docs/reference.md"), hint="mend what it names")
+    # mkdocs-material would say what it thinks of another program.
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"
+    run(*python("-m", "mkdocs", "build", "--strict"), hint="mend the page that it names")
+    say("open build/site/index.html; to search in it: python3 -m http.server --directory build/site")
+
+
 def clean() -> None:
     """Remove .venv, .cache, the tools' caches, and what a demo or a dead lab left on this machine."""
     remove_labs()
@@ -160,7 +172,20 @@ def clean() -> None:
             shutil.rmtree(ROOT / name)
 
 
-TASKS: tuple[Callable[..., None], ...] = (setup, demo, test, check, format, images, lab, bench, faults, man, clean)
+TASKS: tuple[Callable[..., None], ...] = (
+    setup,
+    demo,
+    test,
+    check,
+    format,
+    images,
+    lab,
+    bench,
+    faults,
+    man,
+    docs,
+    clean,
+)
 
 
 # ---- Debian packages
@@ -229,9 +254,20 @@ def make_venv(root: Path) -> None:
         say("making .venv")
         run(sys.executable, "-m", "venv", "--clear", str(venv), hint="as root: apt-get install python3-venv")
     say("installing qemu-esd and its Python packages into .venv (a minute, the first time)")
-    pip = (f"{venv}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input")
-    run(*pip, "--editable", f"{root}[dev]", hint="mend what pip names (it needs the network), then the same again")
+    pip_install(venv, f"{root}[dev]")
     stamp.write_text(fingerprint(root))
+
+
+def install_site_builder() -> None:
+    """What builds the site, into .venv; nothing else needs it."""
+    if call(*python("-c", "import importlib.util as i, sys; sys.exit(i.find_spec('material') is None)")) != 0:
+        say("installing mkdocs-material into .venv")
+        pip_install(ROOT / ".venv", f"{ROOT}[docs]")
+
+
+def pip_install(venv: Path, editable: str) -> None:
+    pip = (f"{venv}/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input")
+    run(*pip, "--editable", editable, hint="mend what pip names (it needs the network), then the same again")
 
 
 def venv_is_current(root: Path) -> bool:

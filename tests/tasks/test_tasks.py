@@ -48,7 +48,7 @@ def test_alone_it_lists_its_tasks_a_line_each() -> None:
     assert (listed.returncode, listed.stderr) == (0, "")
     lines = listed.stdout.splitlines()[1:]
     assert [line.split()[0] for line in lines] == [
-        *("setup", "demo", "test", "check", "format", "images", "lab", "bench", "faults", "man", "clean"),
+        *("setup", "demo", "test", "check", "format", "images", "lab", "bench", "faults", "man", "docs", "clean"),
     ]
     assert all(len(line.split()) > 3 and len(line) < 120 for line in lines)
 
