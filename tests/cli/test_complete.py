@@ -127,6 +127,8 @@ def test_at_the_prompt_of_a_shell(shell: str, tmp_path: Path, monkeypatch: pytes
         pytest.skip(f"no {shell}: apt-get install {shell}")
     monkeypatch.setenv("PATH", f"{PROGRAM.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    # Else fish has a folder of its own beside the tests'.
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     os.mkfifo(tmp_path / "told")
     # true: the shell has to stay, to be seen as the one to install for.
     subprocess.run([shell, "-c", "qemu-esd --install-completion; true"], check=True, capture_output=True)
