@@ -42,6 +42,7 @@ async def test_a_guest_that_another_one_has_moved_is_found(fleet: Fleet, tmp_pat
     for command in (
         ("map", "vm1"),
         ("policy", "vm1", "on-demand"),
+        ("settle", "--background-only", "vm1"),
         ("migrate", "vm1", "hostC", "--policy", "redirect"),
     ):
         done = await say(*command)
