@@ -14,7 +14,6 @@ import pytest
 from qemu_esd.errors import EsdError, QemuError, QemuGoneError, TimedOutError
 from qemu_esd.hosts.local import LocalHost
 from qemu_esd.qmp import session as module
-from qemu_esd.qmp import session as session_module
 from qemu_esd.qmp.session import open_session
 
 GREETING = (
@@ -93,7 +92,7 @@ async def test_a_lie_is_an_error_for_whoever_asked(
     ids=["giant", "odd", "empty", "nested", "event"],
 )
 async def test_a_greeting_that_is_none(folder: Path, greeting: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "GREETING_SECONDS", 1.0)
+    monkeypatch.setattr(module, "GREETING_SECONDS", 1.0)
     async with asyncio.timeout(120), peer(folder, greeting=greeting) as path:
         with pytest.raises(EsdError):
             async with open_session(LocalHost(), path, "vm") as session:
