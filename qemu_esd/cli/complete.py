@@ -117,6 +117,11 @@ def policies(_: typer.Context) -> Iterable[str]:
     return Handler
 
 
+@_offered
+def device_policies(_: typer.Context) -> Iterable[str]:
+    return [handler for handler in Handler if handler.needs_source]
+
+
 def _disks(ctx: typer.Context) -> Iterator[str]:
     """Of the guest that was named before, as its newest migration knows them; of all guests where none was, or where
     typer does not tell (at the value of an option)."""

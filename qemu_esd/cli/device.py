@@ -29,7 +29,12 @@ At = Annotated[
 ]
 Policy = Annotated[
     str | None,
-    typer.Option("--policy", metavar="P", help="on-demand, background or redirect: what follows a guest that moves."),
+    typer.Option(
+        "--policy",
+        metavar="P",
+        help="on-demand, background or redirect: what follows a guest that moves.",
+        autocompletion=complete.device_policies,
+    ),
 ]
 
 Bandwidth = Annotated[

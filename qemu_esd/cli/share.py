@@ -27,7 +27,13 @@ def share(
         typer.Option("--with", metavar="HOST[,HOST]", help="Where it may move to.", autocompletion=complete.host_lists),
     ] = None,
     policy: Annotated[
-        str, typer.Option("--policy", metavar="P", help="on-demand, background or redirect.")
+        str,
+        typer.Option(
+            "--policy",
+            metavar="P",
+            help="on-demand, background or redirect.",
+            autocompletion=complete.device_policies,
+        ),
     ] = "background",
     owner: Annotated[str, typer.Option(metavar="UID:GID", help="The user of libvirt's QEMU, if not root.")] = "",
     undo: Annotated[bool, typer.Option("--undo", help="Give it back: the domain gets the image itself.")] = False,

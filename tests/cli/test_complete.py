@@ -83,6 +83,8 @@ def bash(*words: str) -> list[str]:
         (("qmp", "disk1@"), ["disk1@a", "disk1@c"]),
         (("device", "show", "d"), ["disk1"]),
         (("device", "move", "disk1", ""), ["a", "c"]),
+        (("device", "move", "disk1", "c", "--policy", ""), ["redirect", "background", "on-demand"]),
+        (("share", "vm1", "--policy", "re"), ["redirect"]),
         (("device", "create", "--host", "a,lo"), ["a,local"]),
         (("vm", "run", "--device", "d"), ["disk1"]),
         (("share", "w"), ["web"]),
