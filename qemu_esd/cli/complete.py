@@ -64,6 +64,14 @@ def suids(_: typer.Context) -> Iterable[str]:
 
 
 @_offered
+def vms_and_suids(_: typer.Context) -> Iterator[str]:
+    from qemu_esd.journal import devices
+
+    yield from _vms()
+    yield from devices.everything()
+
+
+@_offered
 def hosts_of_device(ctx: typer.Context) -> Iterable[str]:
     """Of the device that was named before; all hosts, where none was."""
     from qemu_esd.journal import devices

@@ -77,6 +77,7 @@ def bash(*words: str) -> list[str]:
         (("settle", "w"), ["web"]),
         (("status", "v"), ["vm1"]),
         (("map", "vm1", "r"), ["root"]),
+        (("map", "d"), ["disk1"]),
         (("vm", "stop", "v"), ["vm1"]),
         (("qmp", "vm1", "@"), ["@a"]),
         (("qmp", "vm1@"), ["vm1@a"]),
