@@ -19,10 +19,11 @@ from qemu_esd.model import device
 from qemu_esd.model.host import HostPaths
 from qemu_esd.phases import device_records, device_units, identity, places, rights
 
-# Those that have a monitor, by which it is seen that they are ready.
-MONITORS: dict[str, Callable[[HostPaths, str], str]] = {
+# Those that have a socket by which it is seen that they are ready. A relay makes its monitor first, and what a domain
+# reads by when it has reached the source.
+SOCKETS: dict[str, Callable[[HostPaths, str], str]] = {
     "path": places.handler_socket,
-    "relay": places.relay_monitor,
+    "relay": places.relay_socket,
     device.FACE: partial(device.monitor, part=device.FACE),
     device.GATE: partial(device.monitor, part=device.GATE),
 }
@@ -65,8 +66,8 @@ async def _restore(hosts: Hosts, host: Host, paths: HostPaths, name: str) -> Res
         if kind == "relay":
             await rights.give_again(host, paths, of)
         unit = service.Service(name, folder, argv, restart=True)
-        if kind in MONITORS:
-            await service.start_ready(host, unit, MONITORS[kind](paths, of))
+        if kind in SOCKETS:
+            await service.start_ready(host, unit, SOCKETS[kind](paths, of))
         else:
             await service.start(host, unit)
     except EsdError as error:

@@ -100,7 +100,7 @@ def _new_disk(plan: Plan, disk: DiskPlan) -> NewDisk:
     assert disk.member is not None
     assert plan.domain is not None
     errors = plan.domain.read_errors
-    socket = places.relay_socket(plan)
+    socket = places.relay_socket(plan.target.paths, plan.id)
     return NewDisk(disk.disk.id, disk.member.path, socket, disk.link.export, disk.handler.keeps_reads, errors)
 
 

@@ -57,9 +57,9 @@ def relay_monitor(paths: HostPaths, migration: str) -> str:
     return f"{paths.link_run(migration)}/relay.sock"
 
 
-def relay_socket(plan: Plan) -> str:
-    """Where the domain's QEMU reads."""
-    return f"{plan.target.paths.guest_run(plan.id)}/nbd.sock"
+def relay_socket(paths: HostPaths, migration: str) -> str:
+    """Where the domain's QEMU reads, on the target's host."""
+    return f"{paths.guest_run(migration)}/nbd.sock"
 
 
 def tunnel(plan: Plan) -> Unit:

@@ -19,9 +19,10 @@ async def start(ctx: Context) -> None:
     plan, unit = ctx.plan, places.relay(ctx.plan)
     ctx.hold(unit)
     links = [(disk.disk.suid, disk.link) for disk in plan.disks]
-    argv = relay.argv(links, places.relay_monitor(plan.target.paths, plan.id), places.relay_socket(plan))
+    socket = places.relay_socket(plan.target.paths, plan.id)
+    argv = relay.argv(links, places.relay_monitor(plan.target.paths, plan.id), socket)
     made = service.Service(unit.name, plan.target.paths.unit(unit.name), argv, restart=True)
-    await service.start_ready(await ctx.target(), made, places.relay_socket(plan))
+    await service.start_ready(await ctx.target(), made, socket)
     await _check_sizes(ctx)
 
 
