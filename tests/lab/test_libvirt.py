@@ -20,6 +20,7 @@ from qemu_esd.errors import RefusedError
 from qemu_esd.hosts import lab
 from qemu_esd.hosts.lab.process import SBIN, kill
 from tests.lab.tools import on, traces
+from tests.support import newer
 from tests.support.domains import connected, running
 
 pytestmark = pytest.mark.lab
@@ -39,12 +40,16 @@ def two_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[lab.La
         assert traces(root) == set()
 
 
-async def test_each_host_has_a_libvirt_of_its_own(two_hosts: tuple[lab.LabHost, ...]) -> None:
+async def test_each_host_has_a_libvirt_of_its_own(
+    two_hosts: tuple[lab.LabHost, ...], request: pytest.FixtureRequest
+) -> None:
     uuids = set()
     for host in two_hosts:
         async with connected(host) as connection:
             assert await asyncio.to_thread(connection.getHostname) == host.name
-            assert await asyncio.to_thread(connection.listAllNetworks) == []
+            # Debian 13's is unpacked without its driver for networks.
+            if request.config.getoption("qemu") != newer.TRIXIE:
+                assert await asyncio.to_thread(connection.listAllNetworks) == []
             uuids.add((await asyncio.to_thread(connection.getCapabilities)).partition("<uuid>")[2][:36])
     assert len(uuids) == 2
 

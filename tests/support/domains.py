@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 
 import libvirt
 
+# With it, before another libvirt is laid over the machine's (--qemu=trixie): the two must be of one build.
+import libvirt_qemu  # noqa: F401
+
 from qemu_esd.hosts import lab
 from tests.lab.tools import on
 
