@@ -68,6 +68,9 @@ def programs(host: str, needed: Iterable[str], present: frozenset[str]) -> Itera
         yield Problem(host, f"there is no {' and no '.join(missing)}", f"on it: {APT}")
 
 
+_LET_RUN = {Kind.BARE: "qemu-esd vm cont", Kind.DOMAIN: "virsh resume"}
+
+
 def _guest_state(source: SourceView) -> Iterator[Problem]:
     guest = source.guest
     if source.begun:
@@ -76,7 +79,7 @@ def _guest_state(source: SourceView) -> Iterator[Problem]:
     elif source.migration in BUSY:
         yield Problem(guest.host, f"{guest.name} is being migrated already", "wait for it, or see: qemu-esd status")
     elif source.run_state != "running":
-        hint = f"let it run first: qemu-esd vm cont {guest.name}"
+        hint = f"let it run first: {_LET_RUN[guest.kind]} {shlex.quote(guest.name)}"
         yield Problem(guest.host, f"{guest.name} does not run, it is {source.run_state}", hint)
     own = {names.move_job(disk.suid) for disk in guest.disks}
     for job in source.jobs:
