@@ -113,7 +113,7 @@ def _figures(witness: Witness, source: str, target: str, started: float, link: i
     running = witness.events["RESUME", target]
     before = [beat for beat in witness.beats_of(source) if beat.at <= started]
     after = [beat for beat in witness.beats if beat.at > started]
-    _check(before[-1].line, after[-1].line)
+    check(before[-1].line, after[-1].line)
     own = {} if witness.downtime_ms is None else {"qemu": witness.downtime_ms}
     return own | {
         "running": _millis(running - started),
@@ -128,8 +128,11 @@ def _millis(seconds: float) -> float:
     return round(seconds * 1000, 1)
 
 
-def _check(before: LoadLine, after: LoadLine) -> None:
-    """A guest that has lost data has not been moved. (Before its first write the load may read from the hole.)"""
+def check(before: LoadLine, after: LoadLine) -> None:
+    """Raises AssertionError: a guest that has lost data has not been moved.
+
+    Before its first write the load may read from the hole, and count it: so `before` is of later.
+    """
     for word in ("err", "bad"):
         assert after.number(word) == before.number(word), f"the guest met an error: {dict(after.values)}"
     assert after.number("ops") > before.number("ops"), "the load stands still"
