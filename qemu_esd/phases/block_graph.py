@@ -14,11 +14,11 @@ from qemu_esd.errors import EsdError, RefusedError
 from qemu_esd.hosts import facts, files
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
-from qemu_esd.hypervisors import bare, processes, records
+from qemu_esd.hypervisors import processes, records
 from qemu_esd.model.block_graph import BlockGraph, Program, ProgramKind, readings
 from qemu_esd.model.host import HostPaths
 from qemu_esd.model.plan import Plan
-from qemu_esd.phases import notice, places
+from qemu_esd.phases import meeting, notice, places
 from qemu_esd.phases.context import Monitors
 from qemu_esd.qmp import block_graph, machine
 from qemu_esd.qmp.session import Session
@@ -102,7 +102,7 @@ async def _ask_guest(host: Host, paths: HostPaths, monitors: Monitors, place: _P
         return None
     if process is None:
         raise RefusedError(f"{vm} does not run", host=host.name, hint="see: qemu-esd status")
-    session = await monitors.get(host.name, bare.observer_of(host.name, process, paths), vm)
+    session = await monitors.get(host.name, meeting.observer_of(host.name, process, paths), vm)
     return await _drawn(session, place.program, has_devices=True)
 
 
