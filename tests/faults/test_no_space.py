@@ -47,7 +47,7 @@ async def test_a_guest_waits_for_room(fleet: Fleet, room: SmallDisk, what: str) 
     waiting = asyncio.ensure_future(request(VDA, *FRESH))
     await stopped(guest)
     told = await say("status", "vm1")
-    assert "vda has stopped it: no space is left for it on hostB; make room there" in told.out, told
+    assert "vda has stopped it: no space is left for it on hostB; make room there" in told.out, told.out
     assert "qemu-esd vm cont vm1" in told.out
     early = await say("vm", "cont", "vm1")
     await stopped(guest)
