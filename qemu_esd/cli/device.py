@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from qemu_esd.cli import complete, render
+from qemu_esd.cli.migrate import parse_limit
 from qemu_esd.cli.running import run, stopped
 from qemu_esd.errors import UsageError
 from qemu_esd.model.policy import parse_handler
-from qemu_esd.units import human_bytes, parse_rate, parse_size
+from qemu_esd.units import human_bytes, parse_size
 
 if TYPE_CHECKING:
     from qemu_esd.model.device import DeviceRecord
@@ -261,12 +262,7 @@ def delete(
 
 def _limit(text: str | None) -> int:
     """Bytes per second; 0: none."""
-    if text is None:
-        return 0
-    rate = parse_rate(text)
-    if rate < 1:
-        raise UsageError("--bandwidth must be more than zero", hint="leave it out for no limit")
-    return rate
+    return 0 if text is None else parse_limit(text)
 
 
 def _progress(suid: str) -> Callable[[int, int], None]:

@@ -171,8 +171,11 @@ def parse_ports(text: str) -> range:
 def _bandwidth(text: str) -> Bandwidth:
     from qemu_esd.model.pace import AUTO
 
-    if text.strip().lower() == AUTO:
-        return AUTO
+    return AUTO if text.strip().lower() == AUTO else parse_limit(text)
+
+
+def parse_limit(text: str) -> int:
+    """What --bandwidth says, in bytes per second. Raises UsageError."""
     rate = parse_rate(text)
     if rate < 1:
         raise UsageError("--bandwidth must be more than zero", hint="leave it out for no limit")

@@ -45,8 +45,8 @@ async def runs(host: Host, seat: Seat, suid: str, part: str) -> bool:
     return await state(host, seat, suid, part) == "running"
 
 
-async def start_missing(host: Host, record: DeviceRecord, seat: Seat) -> dict[str, bool]:
-    """What does not run on a host starts as the record says; what runs is left alone. By unit: was it started?
+async def start_missing(host: Host, record: DeviceRecord, seat: Seat) -> None:
+    """What does not run on a host starts as the record says; what runs is left alone.
 
     As right as a daemon that was killed: none of what another host does since depends on this one being down.
     """
@@ -55,7 +55,6 @@ async def start_missing(host: Host, record: DeviceRecord, seat: Seat) -> dict[st
         await device_records.write(host, seat.paths, record)
     for part in missing:
         await start(host, record, seat, part)
-    return {device.unit(part, record.suid): part in missing for part in wanted(record, seat)}
 
 
 async def start(host: Host, record: DeviceRecord, seat: Seat, part: str) -> None:
