@@ -51,6 +51,8 @@ open STDERR, ">", "/dev/null";
 for my $domain (split " ", said("list", "--state-paused", "--uuid")) {
     next if index(said("domstate", "--reason", $domain), "(I/O error)") < 0;
     next if index(said("dumpxml", $domain), "socket='$socket'") < 0;
+    my $disks = said("qemu-monitor-command", "--domain", $domain, '{"execute": "query-block"}');
+    next if $disks =~ /"io-status": *"nospace"/;
     said("resume", $domain);
     $told = 1;
 }
