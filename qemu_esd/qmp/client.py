@@ -12,23 +12,27 @@ Listener = Callable[[str, dict[str, Any]], None]
 
 
 class Client(QMPClient):
-    """A client that a QEMU cannot confuse with an early event, and that tells `listener` what it sends and gets."""
+    """A client that no early message of a QEMU confuses, and that tells `listener` what it sends and gets."""
 
     def __init__(self, name: str, listener: Listener | None = None) -> None:
         super().__init__(name)
         self._tell = listener
 
     async def _recv(self) -> Message:
-        """The next message; while the session is being set up, the next that is no event.
+        """The next message; while the session is being set up, the first greeting and then the answer to ours.
 
-        QEMU's migration thread sends its events without the lock under which the answer to `qmp_capabilities` is
-        queued, so that one of them can come before it. The library takes it for a refusal: a QEMU that is well
+        Before the answer to `qmp_capabilities` can come an event, for the migration thread sends its events without
+        the lock under which answers are queued; and the greeting once more, if we connect while a storage daemon
+        hands its monitor to the thread that serves it. The library takes both for a refusal: a QEMU that is well
         would count as one that is gone.
         """
         message = await super()._recv()
-        while self.runstate is Runstate.CONNECTING and "event" in message:
+        while self.runstate is Runstate.CONNECTING and self._is_early(message):
             message = await super()._recv()
         return message
+
+    def _is_early(self, message: Message) -> bool:
+        return "event" in message or (self._greeting is not None and "QMP" in message)
 
     def _cb_outbound(self, msg: Message) -> Message:
         if self._tell:

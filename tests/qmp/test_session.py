@@ -246,14 +246,25 @@ async def test_what_does_not_speak_qmp_is_no_qemu(folder: Path, words: bytes) ->
                 pass
 
 
-async def test_an_event_before_the_answer_to_the_greeting_is_no_refusal(folder: Path) -> None:
-    """The migration thread's events wait for nobody: one was heard before `qmp_capabilities` was answered."""
+GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
+
+
+@pytest.mark.parametrize(
+    "early",
+    [
+        b'{"event": "MIGRATION", "data": {"status": "cancelled"}}\r\n{"event": "STOP"}\r\n',
+        GREETING,
+        GREETING + b'{"event": "STOP"}\r\n',
+    ],
+    ids=["events", "greeting", "both"],
+)
+async def test_what_comes_before_the_answer_to_the_greeting_is_no_refusal(folder: Path, early: bytes) -> None:
+    """The migration thread's events wait for nobody, and a storage daemon that just starts may greet twice."""
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b'{"QMP": {"version": {}, "capabilities": []}}\r\n')
+        writer.write(GREETING)
         asked = json.loads(await reader.read(4096))
-        writer.write(b'{"event": "MIGRATION", "data": {"status": "cancelled"}}\r\n')
-        writer.write(b'{"event": "STOP"}\r\n')
+        writer.write(early)
         writer.write(json.dumps({"return": {}, "id": asked.get("id")}).encode() + b"\r\n")
         asked = json.loads(await reader.read(4096))
         writer.write(json.dumps({"return": asked["execute"], "id": asked["id"]}).encode() + b"\r\n")

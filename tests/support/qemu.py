@@ -56,7 +56,12 @@ async def qemu(*options: str) -> AsyncIterator[Process]:
 
 @contextlib.asynccontextmanager
 async def _running(*argv: str) -> AsyncIterator[Process]:
-    """Its monitor on stdio is the last option: it greets when all the others are done."""
+    """Its monitor on stdio is the last option: it greets when all the others are done.
+
+    Monitors are handed to the thread that serves them, the last one first. Who connects to one in the meantime is
+    served by two threads at once, which a storage daemon does not always survive. When the last one answers, all are
+    handed over.
+    """
     process = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     try:
         assert process.stdout is not None
@@ -65,11 +70,20 @@ async def _running(*argv: str) -> AsyncIterator[Process]:
             words = (await process.stderr.read()).decode()
             await process.wait()
             raise NotStartedError(words)
+        await _answers(process)
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.communicate()
+
+
+async def _answers(process: Process) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b'{"execute": "qmp_capabilities"}\n')
+    while b'"return"' not in (line := await process.stdout.readline()):
+        assert line, "it ended"
 
 
 @contextlib.asynccontextmanager
