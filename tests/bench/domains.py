@@ -37,7 +37,7 @@ from tests.integration.support.drives import Drive
 from tests.integration.support.machine import Machine
 from tests.support.domains import remove_all
 
-ROWS = (parse_row("1G:256M"),)
+ROWS = (parse_row("1G:256M"), parse_row("8G:3G"))
 SUSPENDED, RESUMED = 3, 4
 
 Way = Callable[[Domain, Machine, Drive], Awaitable[None]]
