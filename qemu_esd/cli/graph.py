@@ -20,7 +20,10 @@ def graph(
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="As a picture, into FILE.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Draw the block graph as it is now: the guest's QEMU, and the path handlers that it reads from."""
+    """Draw the block graph as it is now: the guest's QEMU, and the path handlers that it reads from.
+
+    Of a domain of libvirt also the relay between them.
+    """
     if sum((as_dot, as_mermaid, svg is not None, as_json)) > 1:
         raise UsageError("one form at a time", hint="choose one of --dot, --mermaid, --svg FILE, --json")
     if svg is not None:

@@ -17,8 +17,13 @@ _COLOURS = {UserKind.DEVICE: "bold green", UserKind.EXPORT: "bold blue", UserKin
 
 def title(program: Program) -> str:
     """What a program is, and where."""
-    what = program.name if program.kind is ProgramKind.GUEST else f"path handler of migration {program.name}"
+    what = program.name if program.kind is ProgramKind.GUEST else f"{program.kind} of migration {program.name}"
     return printable(f"{what} on {program.host}" + (f", {program.state}" if program.state else ""))
+
+
+def _server(program: Program) -> str:
+    """A relay is on the same host as who reads from it."""
+    return "relay" if program.kind is ProgramKind.RELAY else program.host
 
 
 def user_text(user: User) -> str:
@@ -42,7 +47,7 @@ class _Drawing:
     def __init__(self, graph: BlockGraph, number: int) -> None:
         self._program = graph.programs[number]
         self._leads = {
-            reading.node: f"{graph.programs[reading.of].host}, export {reading.export}"
+            reading.node: f"{_server(graph.programs[reading.of])}, export {reading.export}"
             for reading in graph.readings
             if reading.program == number
         }

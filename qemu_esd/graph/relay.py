@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from qemu_esd.graph import names, nodes
+from qemu_esd.graph.path_handler import observer
 from qemu_esd.model.disk import Link
 
 Node = dict[str, Any]
@@ -24,7 +25,8 @@ def argv(links: Iterable[tuple[str, Link]], monitor: str, socket: str) -> tuple[
     """`links`: each device by its SUID. It is served under the name that it has at the path handler too."""
     devices = tuple(links)
     words = [*_FOR_ALL, "qemu-storage-daemon"]
-    words += ["--chardev", f"socket,id=control,path={monitor},server=on,wait=off", "--monitor", "chardev=control"]
+    for id, path in (("control", monitor), ("observe", observer(monitor))):
+        words += ["--chardev", f"socket,id={id},path={path},server=on,wait=off", "--monitor", f"chardev={id}"]
     for credentials in _credentials(link for _, link in devices):
         words += ["--object", json.dumps(credentials)]
     for suid, link in devices:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -50,12 +50,13 @@ class ProgramKind(StrEnum):
     """What a program is to the guest."""
 
     GUEST = "guest"
+    RELAY = "relay"
     PATH_HANDLER = "path handler"
 
 
 @dataclass(frozen=True)
 class Program:
-    """A QEMU or a path handler. `name` is the guest, or the migration that the path handler serves.
+    """A QEMU or a storage daemon. `name` is the guest, or the migration that the relay or path handler serves.
 
     `reads_by` is the migration by whose link it reads what it does not have. `problem`: why it could not be asked.
     """
@@ -75,6 +76,11 @@ class Program:
 
     def children(self, name: str) -> tuple[Edge, ...]:
         return tuple(edge for edge in self.edges if edge.parent == name)
+
+    def below(self, name: str) -> frozenset[str]:
+        """All nodes below a node."""
+        children = [edge.child for edge in self.children(name)]
+        return frozenset(children).union(*map(self.below, children))
 
     def roots(self) -> tuple[str, ...]:
         """Nodes that nobody is above of: neither a user nor another node."""
@@ -101,27 +107,52 @@ class BlockGraph:
     readings: tuple[Reading, ...]
 
 
-def readings(programs: tuple[Program, ...]) -> tuple[Reading, ...]:
-    """Who reads from whom, by the names that we give."""
-    return tuple(_readings(programs))
+# The exports of relays, by host and path of the overlays whose data they are.
+Relayed = Mapping[tuple[str, str], str]
 
 
-def _readings(programs: tuple[Program, ...]) -> Iterator[Reading]:
+def readings(programs: tuple[Program, ...], relayed: Relayed | None = None) -> tuple[Reading, ...]:
+    """Who reads from whom, by the names that we give; libvirt's clients, by the overlays that are above them."""
+    return tuple(_readings(programs, relayed or {}))
+
+
+def _readings(programs: tuple[Program, ...], relayed: Relayed) -> Iterator[Reading]:
     for number, program in enumerate(programs):
+        by_relay = _clients_of_relay(program, relayed)
         for node in program.nodes:
-            if node.driver == "nbd" and (found := _served(programs, program, node.name)):
-                yield Reading(number, node.name, *found)
+            if node.driver != "nbd":
+                continue
+            kind, export = by_relay.get(node.name) or _asked(program, node.name)
+            served = _serving(programs, program, kind, export)
+            if served is not None:
+                yield Reading(number, node.name, served, export)
 
 
-def _served(programs: tuple[Program, ...], reader: Program, node: str) -> tuple[int, str] | None:
+def _asked(reader: Program, node: str) -> tuple[ProgramKind, str]:
+    """What kind of program a client of ours asks, and for which export."""
     stem, _, role = node.rpartition("-")
     # A path handler asks the QEMU beside it as long as that holds the images.
-    beside = reader.kind is ProgramKind.PATH_HANDLER and role == "up"
-    wanted = f"{stem}-{'src' if beside else 'srv'}"
+    if reader.kind is ProgramKind.PATH_HANDLER and role == "up":
+        return ProgramKind.GUEST, f"{stem}-src"
+    return ProgramKind.PATH_HANDLER, f"{stem}-srv"
+
+
+def _clients_of_relay(program: Program, relayed: Relayed) -> dict[str, tuple[ProgramKind, str]]:
+    """Those of a domain's QEMU."""
+    found = dict[str, tuple[ProgramKind, str]]()
+    for file in program.nodes:
+        export = relayed.get((program.host, file.file or ""))
+        if export is not None:
+            overlays = (edge.parent for edge in program.edges if edge.child == file.name)
+            found |= {name: (ProgramKind.RELAY, export) for overlay in overlays for name in program.below(overlay)}
+    return found
+
+
+def _serving(programs: tuple[Program, ...], reader: Program, kind: ProgramKind, export: str) -> int | None:
     for number, other in enumerate(programs):
-        near = other.host == reader.host and other.kind is ProgramKind.GUEST
-        if (near if beside else other.name == reader.reads_by) and wanted in _exports(other.users):
-            return number, wanted
+        is_it = other.host == reader.host if kind is ProgramKind.GUEST else other.name == reader.reads_by
+        if other.kind is kind and is_it and export in _exports(other.users):
+            return number
     return None
 
 

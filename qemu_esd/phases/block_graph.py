@@ -7,17 +7,21 @@ in its place, and shows the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from qemu_esd.errors import EsdError, RefusedError
+from qemu_esd.graph import names
 from qemu_esd.hosts import facts, files
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import processes, records
 from qemu_esd.model.block_graph import BlockGraph, Program, ProgramKind, readings
+from qemu_esd.model.disk import top_image
 from qemu_esd.model.host import HostPaths
 from qemu_esd.model.plan import Plan
+from qemu_esd.model.record import Begun, GuestRecord
+from qemu_esd.model.vm import Kind
 from qemu_esd.phases import meeting, notice, places
 from qemu_esd.phases.context import Monitors
 from qemu_esd.qmp import block_graph, machine
@@ -34,12 +38,13 @@ class _Place:
 
 async def look(hosts: Hosts, monitors: Monitors, host_name: str, vm: str) -> BlockGraph:
     """The graph of `vm`, which is on that host. Raises what kept the first program from answering, if none does."""
-    wanted = await _places(hosts, host_name, vm)
+    record, begun = await _known(hosts, host_name, vm)
+    wanted = _distinct(_places(record, begun, host_name, vm))
     answers = await asyncio.gather(*(_ask(hosts, monitors, place) for place in wanted), return_exceptions=True)
     programs = tuple(_shown(*both) for both in zip(wanted, answers, strict=True) if both[1] is not None)
     if all(program.problem for program in programs):
         raise next(answer for answer in answers if isinstance(answer, BaseException))
-    return BlockGraph(vm, programs, readings(programs))
+    return BlockGraph(vm, programs, readings(programs, dict(_relayed(record, begun, host_name))))
 
 
 def _shown(place: _Place, answer: Program | BaseException | None) -> Program:
@@ -51,34 +56,55 @@ def _shown(place: _Place, answer: Program | BaseException | None) -> Program:
     return answer
 
 
-async def _places(hosts: Hosts, host_name: str, vm: str) -> list[_Place]:
-    """The guest, what its record says it reads from, and what a migration under way has made."""
+async def _known(hosts: Hosts, host_name: str, vm: str) -> tuple[GuestRecord | None, tuple[Begun, ...]]:
     host = await hosts.get(host_name)
     paths = (await facts.look(host)).paths
-    record, begun = await asyncio.gather(records.guest(host, paths, vm), notice.read(host, paths, vm))
+    return await asyncio.gather(records.guest(host, paths, vm), notice.read(host, paths, vm))
+
+
+def _places(record: GuestRecord | None, begun: Iterable[Begun], host: str, vm: str) -> Iterator[_Place]:
+    """The guest, what its record says it reads from, and what a migration under way has made."""
     reads_by = record.migration if record and record.upstream else None
-    found = [_Place(_guest(host_name, vm, reads_by))]
-    found += [_Place(_handler(one.host, one.migration)) for one in (record.upstream if record else ())]
-    found += [place for one in begun for place in _under_way(one.plan, vm)]
-    return _distinct(found)
+    yield _Place(_guest(host, vm, reads_by))
+    if record and reads_by and record.kind is Kind.DOMAIN:
+        yield _Place(_relay(host, reads_by))
+    yield from (_Place(_handler(one.host, one.migration)) for one in (record.upstream if record else ()))
+    for one in begun:
+        yield from (_Place(program, optional=True) for program in _under_way(one.plan))
 
 
 def _guest(host: str, vm: str, reads_by: str | None) -> Program:
     return Program(host, ProgramKind.GUEST, vm, reads_by=reads_by)
 
 
+def _relay(host: str, migration: str) -> Program:
+    return Program(host, ProgramKind.RELAY, migration, reads_by=migration)
+
+
 def _handler(host: str, migration: str) -> Program:
     return Program(host, ProgramKind.PATH_HANDLER, migration)
 
 
-def _under_way(plan: Plan, vm: str) -> list[_Place]:
+def _under_way(plan: Plan) -> Iterator[Program]:
     upstream = plan.guest.migration if plan.guest.upstream else None
-    made = (
-        _guest(plan.source.host, vm, upstream),
-        _handler(plan.source.host, plan.id),
-        _guest(plan.target.host, vm, plan.id),
-    )
-    return [_Place(program, optional=True) for program in made]
+    yield _guest(plan.source.host, plan.vm, upstream)
+    if plan.domain and upstream:
+        yield _relay(plan.source.host, upstream)
+    yield _handler(plan.source.host, plan.id)
+    yield _guest(plan.target.host, plan.vm, plan.id)
+    if plan.domain:
+        yield _relay(plan.target.host, plan.id)
+
+
+def _relayed(record: GuestRecord | None, begun: Iterable[Begun], host: str) -> Iterator[tuple[tuple[str, str], str]]:
+    """By what overlay libvirt's QEMU comes to which export of a relay."""
+    for disk in record.disks if record else ():
+        if overlay := top_image(disk.chain):
+            yield (host, overlay.path), names.served(disk.suid)
+    for one in begun:
+        for planned in one.plan.disks:
+            if planned.member:
+                yield (one.plan.target.host, planned.member.path), names.served(planned.disk.suid)
 
 
 def _distinct(found: Iterable[_Place]) -> list[_Place]:
@@ -90,7 +116,7 @@ def _distinct(found: Iterable[_Place]) -> list[_Place]:
 
 async def _ask(hosts: Hosts, monitors: Monitors, place: _Place) -> Program | None:
     """The program with its graph; None for one that need not be there, and is not."""
-    ask = _ask_guest if place.program.kind is ProgramKind.GUEST else _ask_handler
+    ask = _ask_guest if place.program.kind is ProgramKind.GUEST else _ask_daemon
     host = await hosts.get(place.program.host)
     return await ask(host, (await facts.look(host)).paths, monitors, place)
 
@@ -106,24 +132,26 @@ async def _ask_guest(host: Host, paths: HostPaths, monitors: Monitors, place: _P
     return await _drawn(session, place.program, has_devices=True)
 
 
-async def _ask_handler(host: Host, paths: HostPaths, monitors: Monitors, place: _Place) -> Program | None:
-    migration = place.program.name
-    record, socket = await asyncio.gather(records.link(host, paths, migration), _monitor(host, paths, migration))
+async def _ask_daemon(host: Host, paths: HostPaths, monitors: Monitors, place: _Place) -> Program | None:
+    kind, migration = place.program.kind, place.program.name
+    wanted = [socket(paths, migration) for socket in _MONITORS[kind]]
+    record, present = await asyncio.gather(records.link(host, paths, migration), files.existing(host, *wanted))
+    socket = next((path for path in wanted if path in present), None)
     if socket is None and place.optional:
         return None
     if socket is None:
-        what = f"the path handler of migration {migration} does not run"
+        what = f"the {kind} of migration {migration} does not run"
         raise RefusedError(what, host=host.name, hint=f"qemu-esd host restore {host.name}")
-    session = await monitors.get(host.name, socket, "the path handler")
-    program = replace(place.program, reads_by=record.upstream if record else None)
+    session = await monitors.get(host.name, socket, f"the {kind}")
+    program = replace(place.program, reads_by=record.upstream if record else place.program.reads_by)
     return await _drawn(session, program, has_devices=False)
 
 
-async def _monitor(host: Host, paths: HostPaths, migration: str) -> str | None:
-    """The monitor to look through; one that was started by an older qemu-esd has only that for changes."""
-    wanted = (places.observer_socket(paths, migration), places.handler_socket(paths, migration))
-    present = await files.existing(host, *wanted)
-    return next((path for path in wanted if path in present), None)
+# The monitor to look through; one that was started by an older qemu-esd has only that for changes.
+_MONITORS: dict[ProgramKind, tuple[Callable[[HostPaths, str], str], ...]] = {
+    ProgramKind.PATH_HANDLER: (places.observer_socket, places.handler_socket),
+    ProgramKind.RELAY: (places.relay_observer, places.relay_monitor),
+}
 
 
 async def _drawn(session: Session, program: Program, *, has_devices: bool) -> Program:

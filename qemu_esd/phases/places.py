@@ -57,6 +57,11 @@ def relay_monitor(paths: HostPaths, migration: str) -> str:
     return f"{paths.link_run(migration)}/relay.sock"
 
 
+def relay_observer(paths: HostPaths, migration: str) -> str:
+    """And one for whoever only looks."""
+    return observer(relay_monitor(paths, migration))
+
+
 def relay_socket(paths: HostPaths, migration: str) -> str:
     """Where the domain's QEMU reads, on the target's host."""
     return f"{paths.guest_run(migration)}/nbd.sock"

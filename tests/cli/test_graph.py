@@ -56,6 +56,36 @@ HANDLER = Program(
     nodes=(BlockNode("esd-x-srv", "raw", None, True),),
     users=(User(UserKind.EXPORT, "esd-x-srv", ("esd-x-srv",)),),
 )
+# A domain of libvirt, whose nodes have names of libvirt's; the export of the relay has ours.
+DOMAIN = Program(
+    "hostB",
+    ProgramKind.GUEST,
+    "web1",
+    "running",
+    "1a2b3c4d",
+    nodes=(
+        BlockNode("libvirt-1-format", "qcow2", None, False),
+        BlockNode("libvirt-1-storage", "file", "/d/web1.x.g1.qcow2", False),
+        BlockNode("libvirt-2-format", "raw", None, True),
+        BlockNode("libvirt-2-storage", "nbd", None, True),
+    ),
+    edges=(
+        Edge("libvirt-1-format", "file", "libvirt-1-storage"),
+        Edge("libvirt-1-format", "backing", "libvirt-2-format"),
+        Edge("libvirt-2-format", "file", "libvirt-2-storage"),
+    ),
+    users=(User(UserKind.DEVICE, "virtio-disk0", ("libvirt-1-format",)),),
+)
+RELAY = Program(
+    "hostB",
+    ProgramKind.RELAY,
+    "1a2b3c4d",
+    reads_by="1a2b3c4d",
+    nodes=(BlockNode("esd-x-srv", "raw", None, True), BlockNode("esd-x-nbd", "nbd", None, True)),
+    edges=(Edge("esd-x-srv", "file", "esd-x-nbd"),),
+    users=(User(UserKind.EXPORT, "esd-x-srv", ("esd-x-srv",)),),
+)
+RELAYED = {("hostB", "/d/web1.x.g1.qcow2"): "esd-x-srv"}
 GRAPH = BlockGraph("vm1", (GUEST, HANDLER), readings((GUEST, HANDLER)))
 
 
@@ -71,6 +101,23 @@ def test_who_reads_from_whom() -> None:
     source = replace(GUEST, host="hostA", nodes=(), users=(User(UserKind.EXPORT, "esd-x-src", ("vda",)),))
     proxy = replace(HANDLER, nodes=(BlockNode("esd-x-up", "nbd", None, True),))
     assert readings((GUEST, proxy, source))[1] == Reading(1, "esd-x-up", 2, "esd-x-src")
+
+
+def test_a_domain_reads_from_its_relay_and_that_from_the_path_handler() -> None:
+    programs = (DOMAIN, RELAY, HANDLER)
+    by_relay = Reading(0, "libvirt-2-storage", 1, "esd-x-srv")
+    onwards = Reading(1, "esd-x-nbd", 2, "esd-x-srv")
+    assert readings(programs, RELAYED) == (by_relay, onwards)
+    # Its clients have no name of ours, and may be of a disk that has nothing to do with us.
+    assert readings(programs) == readings(programs, {("hostA", "/d/web1.x.g1.qcow2"): "esd-x-srv"}) == (onwards,)
+    graph = BlockGraph("web1", programs, readings(programs, RELAYED))
+    drawn = tree(graph)
+    assert "file: libvirt-2-storage  nbd  ──▶ relay, export esd-x-srv" in drawn
+    assert "\nrelay of migration 1a2b3c4d on hostB\n" in drawn
+    assert "file: esd-x-nbd  nbd  ──▶ hostA, export esd-x-srv" in drawn
+    for form in (graph_text.dot(graph), graph_text.mermaid(graph), graph_svg.svg(graph)):
+        assert "relay of migration 1a2b3c4d on hostB" in form
+    assert graph_svg.svg(graph).count('class="cross"') == 2
 
 
 def test_a_tree() -> None:

@@ -37,6 +37,11 @@ def test_each_device_under_the_name_that_it_has_further_on() -> None:
         assert nodes[served["file"]]["export"] == export["name"] == f"esd-{suid}"
 
 
+def test_one_monitor_stays_free_for_whoever_only_looks() -> None:
+    monitors = [value for word, value in pairwise(words(UnixPath("/run/tunnel.sock"))) if word == "--chardev"]
+    assert [monitor.split(",")[2] for monitor in monitors] == ["path=/run/m.sock", "path=/run/m.sock-observe"]
+
+
 def test_zeroes_are_of_the_same_size_and_take_the_place_of_the_link() -> None:
     node = relay.zeroes("one", 12345)
     assert (node["size"], node["read-zeroes"]) == (12345, True)

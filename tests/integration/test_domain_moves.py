@@ -11,8 +11,10 @@ import pytest
 from images.build import GuestImage
 from images.pattern import MIB
 from qemu_esd.hosts import lab
+from qemu_esd.hosts.connect import open_hosts
 from qemu_esd.model.vm import Kind
 from qemu_esd.phases.links import go_on_of
+from qemu_esd.qmp.session import open_session
 from tests.integration.support import content
 from tests.integration.support.certificates import with_certificates
 from tests.integration.support.commands import say
@@ -67,9 +69,7 @@ async def test_a_domain_moves_and_libvirt_knows(libvirt_hosts: Hosts, guest_imag
         partly = {each["disk"]: 0 < each["local_bytes"] < each["virtual_bytes"] for each in told["disks"]}
         assert partly == {"vda": True, "sda": True, "sdc": False}
         assert "remote" in (await say("map", "web1", "vda")).out
-        programs = (await say("graph", "web1", "--json")).json["programs"]
-        assert {"hostA", "hostB"} == {program["host"] for program in programs}
-        assert set(files.values()) < {node["file"] for program in programs for node in program["nodes"]}, programs
+        await draws_the_relay(b, moved.json["id"], set(files.values()), tmp_path / "graph.svg")
         for id, policy in (("vda", "redirect"), ("vda", "miss"), ("sda", "on-demand")):
             refused = await say("policy", "web1", id, policy)
             assert (refused.status, "libvirt cannot be told" in refused.err) == (3, True), refused
@@ -96,6 +96,41 @@ async def test_a_domain_moves_and_libvirt_knows(libvirt_hosts: Hosts, guest_imag
         web1.virsh("start", "web1")
         await web1.starts_anew()
         await plain_migration_back(web1, a)
+
+
+async def draws_the_relay(b: Machine, migration: str, files: set[str], picture: Path) -> None:
+    """Also while somebody changes what it answers, and in its place when it cannot be asked."""
+    folder = f"/run/qemu-esd/link/{migration}"
+    async with open_hosts() as hosts, open_session(await hosts.get(b.name), f"{folder}/relay.sock", "held"):
+        graph = (await say("graph", "web1", "--json")).json
+    programs, readings = graph["programs"], graph["readings"]
+    assert [(one["kind"], one["host"]) for one in programs] == [
+        ("guest", "hostB"),
+        ("relay", "hostB"),
+        ("path handler", "hostA"),
+    ]
+    assert files < {node["file"] for node in programs[0]["nodes"]}, programs
+    # Each of its disks: the domain's QEMU asks the relay, and that the path handler, for the same device.
+    ways = [[(one["program"], one["of"]) for one in readings if one["export"] == name] for name in exports(programs[1])]
+    assert ways == [[(0, 1), (1, 2)]] * len(files), readings
+    assert exports(programs[1]) == exports(programs[2])
+    for form, sign in (("", "──▶ relay, export"), ("--dot", "p0n"), ("--mermaid", "p0n")):
+        told = (await say("graph", "web1", *filter(None, [form]))).out
+        assert (sign in told, f"relay of migration {migration} on hostB" in told) == (True, True), told
+    assert (await say("graph", "web1", "--svg", str(picture))).status == 0
+    assert picture.read_text().count('class="cross"') == 2 * len(files)
+    # What the exports are called on the wire is told by no form of it.
+    clients = [node["file"] for one in programs for node in one["nodes"] if node["driver"] == "nbd"]
+    assert clients == [None] * 2 * len(files)
+    b.run("mv", folder, f"{folder}.away")
+    without = (await say("graph", "web1", "--json")).json["programs"]
+    b.run("mv", f"{folder}.away", folder)
+    problems = [one["problem"] for one in without]
+    assert problems == [None, f"hostB: the relay of migration {migration} does not run", None], problems
+
+
+def exports(program: dict[str, Any]) -> list[str]:
+    return [user["name"] for user in program["users"] if user["kind"] == "export"]
 
 
 async def plain_migration_back(web1: Domain, a: Machine) -> None:
