@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from qemu_esd.model.record import State
+from qemu_esd.model.vm import Kind
 from qemu_esd.view import (
     DiskView,
     GuestView,
@@ -28,7 +29,7 @@ GUEST = GuestView(
     "0badcafe", "vm", "a", "b", True, "settling", 46.4, None, None, (DISK,), "b", "down", JobView("vda", 1, 2, 3, None),
     "io-error", 1, ("a",), ("c",), "a problem", 12, 34, {"vda": "nospace"}, 3, "auto",
     (HostView("b", "runs"), HostView("a", "serves", "0badcafe", "tls", "192.0.2.1:49800")),
-    JournalView("0badcafe", "settling", True, ("an error",)), MemoryView(1, 2, None, 3),
+    JournalView("0badcafe", "settling", True, ("an error",)), MemoryView(1, 2, None, 3), Kind.DOMAIN,
 )  # fmt: skip
 
 
@@ -56,6 +57,7 @@ def test_what_is_wrong_does_not_fit() -> None:
         {"state": "gone"},
         {"more": 1},
         {"generation": -1},
+        {"kind": "other"},
     )
     for wrong in wrongs:
         (guest,) = status(GUEST)["vms"]

@@ -14,6 +14,7 @@ from qemu_esd.cli.render import plain_table, printable, whole_line
 from qemu_esd.cli.render_outcome import disk_table
 from qemu_esd.model.pace import AUTO, Bandwidth
 from qemu_esd.model.record import State
+from qemu_esd.model.vm import LET_RUN, Kind
 from qemu_esd.units import human_bytes, human_seconds
 from qemu_esd.view import GuestView, JobView, MemoryView
 
@@ -126,7 +127,13 @@ def _remarks(guest: GuestView) -> Iterator[str]:
     if guest.link == "down" and "nospace" not in guest.io_errors.values():
         yield _waits(guest)
     elif guest.run_state in ("paused", "io-error"):
-        yield f"to let it run: qemu-esd vm cont {vm}"
+        yield f"to let it run{_by_whom(guest)} {vm}"
+
+
+def _by_whom(guest: GuestView) -> str:
+    """virsh is the host's."""
+    where = f", on {guest.host}" if guest.kind is Kind.DOMAIN else ""
+    return f"{where}: {LET_RUN[guest.kind or Kind.BARE]}"
 
 
 def _io_error(guest: GuestView, why: str) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 from qemu_esd.cli.render import printable, whole_line
 from qemu_esd.cli.render_status import BAD_STATES, STATES
 from qemu_esd.model.record import State
+from qemu_esd.model.vm import Kind
 from qemu_esd.units import human_bytes, short_bytes, short_seconds
 from qemu_esd.view import GuestView
 
@@ -80,7 +81,7 @@ def _pace(done: int, total: int, rate: int) -> str:
 
 
 def next_word(guest: GuestView) -> str:
-    """What has to be done next, in one word; mostly the command."""
+    """What has to be done next, in a word or two; mostly the command."""
     journal = guest.journal
     if guest.problem is not None and journal is not None and "resume" in guest.problem:
         return "resume"
@@ -91,7 +92,7 @@ def next_word(guest: GuestView) -> str:
     if "nospace" in guest.io_errors.values():
         return "room"
     if guest.run_state in ("paused", "io-error") and guest.link != "down":
-        return "cont"
+        return "virsh resume" if guest.kind is Kind.DOMAIN else "cont"
     if guest.link == "down" or (journal is not None and journal.at_work):
         return "wait"
     if guest.upstream:

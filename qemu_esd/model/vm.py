@@ -15,6 +15,10 @@ class Kind(StrEnum):
     DOMAIN = "domain"
 
 
+# What lets a guest run that is paused; its name follows.
+LET_RUN = {Kind.BARE: "qemu-esd vm cont", Kind.DOMAIN: "virsh resume"}
+
+
 @dataclass(frozen=True)
 class QemuProcess:
     """A QEMU found on a host: its process id, its name, its command line and its working folder."""

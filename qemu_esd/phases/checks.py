@@ -12,7 +12,7 @@ from qemu_esd.model.disk import Image
 from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.request import Request
-from qemu_esd.model.vm import Kind
+from qemu_esd.model.vm import LET_RUN, Kind
 from qemu_esd.phases.look import SourceView, TargetView
 from qemu_esd.qmp.migrate import BUSY
 
@@ -68,9 +68,6 @@ def programs(host: str, needed: Iterable[str], present: frozenset[str]) -> Itera
         yield Problem(host, f"there is no {' and no '.join(missing)}", f"on it: {APT}")
 
 
-_LET_RUN = {Kind.BARE: "qemu-esd vm cont", Kind.DOMAIN: "virsh resume"}
-
-
 def _guest_state(source: SourceView) -> Iterator[Problem]:
     guest = source.guest
     if source.begun:
@@ -79,7 +76,7 @@ def _guest_state(source: SourceView) -> Iterator[Problem]:
     elif source.migration in BUSY:
         yield Problem(guest.host, f"{guest.name} is being migrated already", "wait for it, or see: qemu-esd status")
     elif source.run_state != "running":
-        hint = f"let it run first: {_LET_RUN[guest.kind]} {shlex.quote(guest.name)}"
+        hint = f"let it run first: {LET_RUN[guest.kind]} {shlex.quote(guest.name)}"
         yield Problem(guest.host, f"{guest.name} does not run, it is {source.run_state}", hint)
     own = {names.move_job(disk.suid) for disk in guest.disks}
     for job in source.jobs:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qemu_esd.model.pace import Bandwidth
+from qemu_esd.model.vm import Kind
 from qemu_esd.nbd import Residency
 
 
@@ -104,8 +105,8 @@ class GuestView:
     while data is being moved; `bandwidth` is what it may take: bytes/s, "auto", or None. `upstream` are the hosts it
     still reads from, `left_behind` those that keep their member aside; `problem` is what is wrong.
     `io_errors` are the disks that have stopped it, each with QEMU's word for why: "nospace", or "failed".
-    `hosts` are those that have to do with it, `journal` what this controller has of its last migration, and `memory`
-    is set while its memory moves.
+    `hosts` are those that have to do with it, `journal` what this controller has of its last migration, `memory`
+    is set while its memory moves, and `kind` is None of one that could not be looked at.
     """
 
     id: str | None
@@ -134,6 +135,7 @@ class GuestView:
     hosts: tuple[HostView, ...] = ()
     journal: JournalView | None = None
     memory: MemoryView | None = None
+    kind: Kind | None = None
 
 
 def of_absent(vm: str, host: str, state: str, problem: str | None) -> GuestView:

@@ -57,6 +57,7 @@ async def of_station(station: Station) -> GuestView:
         hosts=hosts_of(record, station.host.name),
         journal=journal_of(story) if story else None,
         memory=await memory_of(station.qemu),
+        kind=station.guest.kind,
     )
 
 

@@ -14,6 +14,7 @@ from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Measured, State
+from qemu_esd.model.vm import Kind
 from qemu_esd.nbd import Residence, Residency, Where
 from qemu_esd.view import DiskMap, DiskView, GuestView, JobView, MigrationView
 from tests.support.samples import MIB, plan
@@ -126,6 +127,8 @@ def test_a_status_of_what_is_not_known() -> None:
         "  put aside on a, c: its former images; to delete them: qemu-esd release vm\n"
         "  to let it run: qemu-esd vm cont vm"
     )
+    domain = drawn(render_status.guest_picture(replace(paused, kind=Kind.DOMAIN)))
+    assert domain.endswith("\n  to let it run, on b: virsh resume vm")
     assert drawn(render_status.guest_picture(cut)) == (
         "vm  b  handed over, from a, link down for 43.0 s, io-error\n  it goes on by itself when the link is back"
     )

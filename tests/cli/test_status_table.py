@@ -11,6 +11,7 @@ from rich.console import Console
 from qemu_esd.cli import render, render_status, status_table
 from qemu_esd.cli.status_table import Amounts
 from qemu_esd.cli.watching import Observation, after
+from qemu_esd.model.vm import Kind
 from qemu_esd.view import DiskView, GuestView, HostView, JobView, JournalView, MemoryView
 
 MIB = 1 << 20
@@ -83,6 +84,7 @@ def test_what_is_next() -> None:
         "start": replace(MOVED, state="shut off", disks=(), problem="to start it again: qemu-esd vm start vm1"),
         "room": replace(MOVED, io_errors={"vda": "nospace"}, run_state="io-error"),
         "cont": replace(MOVED, run_state="paused"),
+        "virsh resume": replace(MOVED, run_state="paused", kind=Kind.DOMAIN),
         "wait": replace(MOVED, link="down", run_state="io-error"),
         "look": replace(MOVED, state="unreachable"),
     }

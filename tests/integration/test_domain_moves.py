@@ -191,7 +191,25 @@ async def waits_for_room(web1: Domain, room: SmallDisk) -> None:
             await asyncio.sleep(0.1)
     look = web1.machine.run("perl", "-e", go_on_of(Kind.DOMAIN, "libvirt:web1").program, "libvirt:web1", check=False)
     assert (look.returncode, web1.state()) == (0, "paused"), look
+    await what_status_names_lets_it_run(web1)
     room.make_room()
+    web1.virsh("resume", "web1")
+    await web1.is_well()
+
+
+async def what_status_names_lets_it_run(web1: Domain) -> None:
+    """`vm cont`, which is for bare guests, is refused."""
+    told = (await say("status", "web1")).out
+    assert ("to let it run, on hostB: virsh resume web1" in told, "vm cont" in told) == (True, False), told
+    assert (await say("vm", "cont", "web1")).status == 3
+    assert web1.state() == "paused"
+
+
+async def paused_by_its_owner(web1: Domain) -> None:
+    web1.virsh("suspend", "web1")
+    told = (await say("status")).out
+    assert ("paused" in told, "virsh resume" in told) == (True, True), told
+    await what_status_names_lets_it_run(web1)
     web1.virsh("resume", "web1")
     await web1.is_well()
 
@@ -212,6 +230,7 @@ async def on_and_home(hosts: Hosts, image: GuestImage, room: SmallDisk) -> None:
             await web1.is_well()
             if target is b:
                 await waits_for_room(web1, room)
+                await paused_by_its_owner(web1)
         settled = await say("settle", "web1")
         assert settled.status == 0, settled.err
         assert disks(web1) == {"vda": (f"{IMAGES}/web1.{web1.suid(CHAIN)}.g2.qcow2", None, "on")}
