@@ -32,27 +32,22 @@ exec { $argv[0] } @argv or die "$argv[0]: $!\n";
 # Status 1: somebody was told. One that waits for room, or that a controller works on, is left alone.
 GO_ON = (
     perl.QMP
+    + perl.VIRSH
+    + perl.MAY_GO_ON
     + r"""
 my ($socket, $told) = ($ARGV[0], 0);
 my ($run) = $socket =~ m{^(.*)/device/};
 for my $guest (glob "$run/vm/*") {
     my $ask = qmp("$guest/observe.sock") or next;
-    next unless $ask->("query-status") =~ /"status": *"io-error"/;
-    next if $ask->("query-block") =~ /"io-status": *"nospace"/;
+    next unless may_go_on($ask);
     next if index($ask->("query-named-block-nodes"), $socket) < 0;
     my $tell = qmp("$guest/control.sock") or next;
     $tell->("cont");
     $told = 1;
 }
-$ENV{LC_ALL} = "C";
-my @virsh = qw(virsh --quiet --connect qemu:///system);
-sub said { open my $pipe, "-|", @virsh, @_ or return ""; join "", <$pipe> }
-open STDERR, ">", "/dev/null";
 for my $domain (split " ", said("list", "--state-paused", "--uuid")) {
-    next if index(said("domstate", "--reason", $domain), "(I/O error)") < 0;
     next if index(said("dumpxml", $domain), "socket='$socket'") < 0;
-    my $disks = said("qemu-monitor-command", "--domain", $domain, '{"execute": "query-block"}');
-    next if $disks =~ /"io-status": *"nospace"/;
+    next unless may_go_on(qemu_of($domain));
     said("resume", $domain);
     $told = 1;
 }

@@ -1,4 +1,4 @@
-"""What a host says to a QMP socket by itself when we may be gone: POSIX sh cannot open one, and perl-base can."""
+"""What a host says to QEMUs by itself when we may be gone: POSIX sh cannot open a QMP socket, and perl-base can."""
 
 from __future__ import annotations
 
@@ -21,5 +21,25 @@ sub qmp {
     return 0 unless $hear->("QMP");
     $ask->("qmp_capabilities");
     return $ask;
+}
+"""
+
+# `said(WORDS)` is what virsh says. `qemu_of(DOMAIN)` gives the same as `qmp`, for the QEMU of a domain.
+VIRSH = r"""
+use strict;
+my @virsh = qw(virsh --quiet --connect qemu:///system);
+open STDERR, ">", "/dev/null";
+sub said { open my $pipe, "-|", @virsh, @_ or return ""; join "", <$pipe> }
+sub qemu_of { my $name = shift; sub { said("qemu-monitor-command", "--domain", $name, qq({"execute": "$_[0]"})) } }
+"""
+
+# `may_go_on(ASK)`: an I/O error has stopped the guest, and it is not that it waits for room. One that does not tell is
+# left alone: told to go on while it waits for room, it would lose the reason that `status` gives for it.
+MAY_GO_ON = r"""
+sub may_go_on {
+    my $ask = shift;
+    return 0 unless $ask->("query-status") =~ /"status": *"io-error"/;
+    my $disks = $ask->("query-block");
+    return $disks ne "" && $disks !~ /"io-status": *"nospace"/;
 }
 """

@@ -56,10 +56,10 @@ done
 # status 0.
 _GO_ON = (
     perl.QMP
+    + perl.MAY_GO_ON
     + r"""
 my $ask = qmp($ARGV[0]) or exit 0;
-exit 0 unless $ask->("query-status") =~ /"status": *"io-error"/;
-exit 0 if $ask->("query-block") =~ /"io-status": *"nospace"/;
+exit 0 unless may_go_on($ask);
 $ask->("cont");
 exit 1;
 """
@@ -67,20 +67,17 @@ exit 1;
 
 # The same of a domain, by its libvirt, or its QEMU where libvirt believes that it runs. It has to be told twice after a
 # restart of the relay: by the first read the QEMU only connects.
-_GO_ON_DOMAIN = r"""
-use strict;
-my @virsh = (qw(virsh --quiet --connect qemu:///system));
-open STDERR, ">", "/dev/null";
+_GO_ON_DOMAIN = (
+    perl.VIRSH
+    + perl.MAY_GO_ON
+    + r"""
 my ($name) = $ARGV[0] =~ /^libvirt:(.*)/s;
-my $ask = sub {
-    open my $said, "-|", @virsh, "qemu-monitor-command", "--domain", $name, qq({"execute": "$_[0]"}) or return "";
-    return join "", <$said>;
-};
-exit 0 unless $ask->("query-status") =~ /"status": *"io-error"/;
-exit 0 if $ask->("query-block") =~ /"io-status": *"nospace"/;
+my $ask = qemu_of($name);
+exit 0 unless may_go_on($ask);
 system(@virsh, "resume", "--domain", $name) == 0 or $ask->("cont");
 exit 1;
 """
+)
 
 
 @dataclass(frozen=True)
