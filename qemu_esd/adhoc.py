@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from qemu_esd.errors import RefusedError, UsageError
-from qemu_esd.hosts import facts, files
+from qemu_esd.hosts import facts
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import open_hosts
 from qemu_esd.hypervisors import processes, records
 from qemu_esd.hypervisors.libvirt.connection import open_libvirt
 from qemu_esd.hypervisors.libvirt.monitor import PREFIX, DomainSession
-from qemu_esd.journal import codec, registry
+from qemu_esd.journal import registry
 from qemu_esd.model import device
 from qemu_esd.model.host import HostPaths
-from qemu_esd.model.record import LinkRecord
 from qemu_esd.phases import device_records, look, meeting, notice, places
 from qemu_esd.qmp import care, migrate
 from qemu_esd.qmp.client import Listener
@@ -106,7 +105,7 @@ async def _guest(host: Host, paths: HostPaths, vm: str) -> _Monitor:
 async def _handler(host: Host, paths: HostPaths, name: str) -> _Monitor:
     """Of a guest the newest one: a guest that came back and went again may have left two."""
     label = f"the path handler of {name}"
-    if found := [link for link in await links(host, paths) if link.vm == name]:
+    if found := [link for link in await records.links(host, paths) if link.vm == name]:
         newest = max(found, key=lambda link: link.generation)
         serves = "a guest on another host reads its disks through this path handler"
         return _Monitor(places.handler_socket(paths, newest.migration), label, serves)
@@ -115,13 +114,6 @@ async def _handler(host: Host, paths: HostPaths, name: str) -> _Monitor:
         serves = f"whoever uses {name} on {host.name} does so through this path handler"
         return _Monitor(device.monitor(paths, name, "late"), label, serves)
     raise RefusedError(f"no path handler serves {name}", host=host.name, hint=f"its own QEMU: qemu-esd qmp {name}")
-
-
-async def links(host: Host, paths: HostPaths) -> list[LinkRecord]:
-    """The migrations whose source's end is on this host."""
-    names = await files.listing(host, f"{paths.state}/link")
-    found = await files.read_all(host, [f"{paths.link_state(name)}/link.json" for name in names])
-    return [codec.load(data, LinkRecord) for data in found.values()]
 
 
 async def _caution(session: Session, host: Host, paths: HostPaths, vm: str) -> str | None:

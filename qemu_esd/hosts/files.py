@@ -36,6 +36,14 @@ for my $path (@ARGV) {
 }
 """
 
+# What is removed meanwhile is not there; one that is there and cannot be read counts as empty, as above.
+_READ_EACH = r"""
+cd -- "$1" 2>/dev/null || exit 0
+for file in */"$2"; do
+    if text=$(cat -- "$file" 2>/dev/null) || [ -e "$file" ]; then printf '%s\0%s\0' "${file%/*}" "$text"; fi
+done
+"""
+
 _LINK = r"""
 set -e
 [ "$1" -ef "$2" ] || ln -- "$1" "$2"
@@ -58,6 +66,12 @@ async def read_all(host: Host, paths: Sequence[str]) -> dict[str, bytes]:
     """The contents of those of the text files `paths` that are there, in one round trip."""
     parts = (await run(host, ("perl", "-e", _READ_ALL, "--", *paths))).stdout.split(b"\0")
     return {path: part[1:] for path, part in zip(paths, parts, strict=False) if part}
+
+
+async def read_each(host: Host, folder: str, name: str) -> dict[str, bytes]:
+    """The content of the text file `name` in each folder in `folder` that has one, by the folder's name, sorted."""
+    words = (await shell(host, _READ_EACH, folder, name)).stdout.split(b"\0")[:-1]
+    return {place.decode(): text for place, text in zip(words[::2], words[1::2], strict=True)}
 
 
 async def make_folders(host: Host, *paths: str) -> None:

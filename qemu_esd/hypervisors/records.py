@@ -52,5 +52,11 @@ async def link(host: Host, paths: HostPaths, migration: str) -> LinkRecord | Non
     return None if data is None else codec.load(data, LinkRecord)
 
 
+async def links(host: Host, paths: HostPaths) -> tuple[LinkRecord, ...]:
+    """The migrations whose source's end is on this host."""
+    found = await files.read_each(host, f"{paths.state}/link", "link.json")
+    return tuple(codec.load(data, LinkRecord) for data in found.values())
+
+
 async def write_link(host: Host, paths: HostPaths, record: LinkRecord) -> None:
     await files.write(host, f"{paths.link_state(record.migration)}/link.json", codec.dump(record).encode())

@@ -7,25 +7,19 @@ from collections.abc import Sequence
 
 from qemu_esd.errors import HostError
 from qemu_esd.hosts import facts, files
-from qemu_esd.hosts.base import Host, shell
+from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.journal import codec
 from qemu_esd.model import device
 from qemu_esd.model.device import DeviceRecord
 from qemu_esd.model.host import HostPaths
 
-_ALL = r"""
-cd -- "$1" 2>/dev/null || exit 0
-for f in */device.json; do if [ -e "$f" ]; then printf '%s\0' "$(dirname -- "$f")"; cat -- "$f"; printf '\0'; fi; done
-"""
-
 
 async def all_on(host: Host) -> tuple[DeviceRecord, ...]:
     """The devices that a host knows. Raises RecordError for a record that cannot be read."""
     paths = (await facts.look(host)).paths
-    words = (await shell(host, _ALL, f"{paths.state}/device")).text.split("\0")[:-1]
-    pairs = zip(words[::2], words[1::2], strict=True)
-    return tuple(_read(host, device.record_path(paths, suid), text) for suid, text in pairs)
+    found = await files.read_each(host, f"{paths.state}/device", "device.json")
+    return tuple(_read(host, device.record_path(paths, suid), text) for suid, text in found.items())
 
 
 def _read(host: Host, path: str, text: str | bytes) -> DeviceRecord:

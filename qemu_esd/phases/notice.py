@@ -10,7 +10,7 @@ import getpass
 import socket
 
 from qemu_esd.hosts import files
-from qemu_esd.hosts.base import Host, shell
+from qemu_esd.hosts.base import Host
 from qemu_esd.journal import codec, store
 from qemu_esd.log import step
 from qemu_esd.model.host import HostPaths
@@ -18,13 +18,11 @@ from qemu_esd.model.plan import Plan, Site
 from qemu_esd.model.record import Begun
 from qemu_esd.phases.context import Context
 
-_READ = r"""
-for f in "$1"/link/*/begun.json; do if [ -e "$f" ]; then cat -- "$f"; printf '\0'; fi; done
-"""
+_NAME = "begun.json"
 
 
 def _path(site: Site, migration: str) -> str:
-    return f"{site.paths.link_state(migration)}/begun.json"
+    return f"{site.paths.link_state(migration)}/{_NAME}"
 
 
 async def put_up(host: Host, site: Site, plan: Plan) -> None:
@@ -47,5 +45,5 @@ async def read(host: Host, paths: HostPaths, word: str) -> tuple[Begun, ...]:
 
 async def read_all(host: Host, paths: HostPaths) -> tuple[Begun, ...]:
     """Those of all guests."""
-    parts = (await shell(host, _READ, paths.state)).stdout.split(b"\0")[:-1]
-    return tuple(codec.load(part, Begun) for part in parts)
+    found = await files.read_each(host, f"{paths.state}/link", _NAME)
+    return tuple(codec.load(text, Begun) for text in found.values())

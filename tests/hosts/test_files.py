@@ -190,3 +190,18 @@ async def test_free_space_is_that_of_the_file_system_that_a_folder_will_be_on(ho
     free = await files.free_bytes(host, str(tmp_path / "not" / "there yet"))
     assert free == pytest.approx(system.f_bavail * system.f_frsize, abs=1 << 30)
     assert await files.free_bytes(host, "/proc") == 0
+
+
+async def test_one_file_of_each_folder(host: Host, tmp_path: Path) -> None:
+    assert await files.read_each(host, str(tmp_path / "not there"), "record") == {}
+    seen = [name for name in NAMES if not name.startswith(".")]
+    for name in (*seen, "without", "gone", "unreadable"):
+        (tmp_path / name).mkdir()
+    for name in seen:
+        (tmp_path / name / "record").write_text(f"{name}: %s \\n\n")
+        (tmp_path / name / "other").write_text("not asked for")
+    # Removed between two looks at it; and one that no program can read.
+    (tmp_path / "gone" / "record").symlink_to("nowhere")
+    (tmp_path / "unreadable" / "record").mkdir()
+    told = {name: f"{name}: %s \\n".encode() for name in seen}
+    assert await files.read_each(host, str(tmp_path), "record") == {**told, "unreadable": b""}
