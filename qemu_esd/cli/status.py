@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from qemu_esd.errors import EsdError, UsageError
 
 if TYPE_CHECKING:
     from qemu_esd.journal.lines import DamagedJournalError
+    from qemu_esd.phases.device_look import View
     from qemu_esd.view import GuestView
 
 
@@ -36,30 +38,50 @@ def status(
             raise UsageError("--watch and --json do not go together", hint="leave one of them out")
         _watch(vm)
         return
-    guests, damaged = _look(vm)
-    for damage in damaged:
+    seen = _look(vm, as_json=as_json)
+    for damage in seen.damaged:
         render.note(render.warning_text(damage))
     if as_json:
-        render.show_json({"vms": [dataclasses.asdict(guest) for guest in guests]})
+        render.show_json({"vms": [dataclasses.asdict(guest) for guest in seen.guests]})
         return
-    if guests:
-        _show(guests, vm)
+    if seen.guests:
+        _show(seen.guests, vm)
     else:
         render.show("no guest is known here; a running one is found with: qemu-esd vm list --host HOST")
-    if vm is None:
-        _show_devices()
+    if seen.devices:
+        _show_devices(seen.devices)
 
 
-def _look(vm: str | None) -> tuple[Sequence[GuestView], Sequence[DamagedJournalError]]:
-    """Where no guest is known nobody is asked, and what asks is not even loaded."""
-    from qemu_esd.journal import registry, store
+@dataclass(frozen=True)
+class _Seen:
+    """What there is to show. A device that could not be looked at is told by what hindered."""
 
-    if vm is None and registry.is_empty():
-        return (), store.read_all().damaged
-    from qemu_esd import api
+    guests: Sequence[GuestView]
+    damaged: Sequence[DamagedJournalError]
+    devices: Sequence[View | EsdError] = ()
 
-    seen = run(api.look_around(vm), "asking the hosts")
-    return seen.guests, seen.damaged
+
+def _look(vm: str | None, *, as_json: bool) -> _Seen:
+    """Devices only where they are shown. Where nothing is known nobody is asked, and what asks is not even loaded."""
+    from qemu_esd.journal import devices, registry, store
+
+    with_devices = vm is None and not as_json and bool(devices.everything())
+    if vm is None and registry.is_empty() and not with_devices:
+        return _Seen((), store.read_all().damaged)
+    return run(_ask(vm, with_devices), "asking the hosts")
+
+
+async def _ask(vm: str | None, with_devices: bool) -> _Seen:
+    """Guests and devices side by side: a host that does not answer is waited for once."""
+    import asyncio
+
+    from qemu_esd import api, devices
+
+    if not with_devices:
+        overview = await api.look_around(vm)
+        return _Seen(overview.guests, overview.damaged)
+    overview, seen = await asyncio.gather(api.look_around(vm), devices.look_around())
+    return _Seen(overview.guests, overview.damaged, seen)
 
 
 def _show(guests: Sequence[GuestView], vm: str | None) -> None:
@@ -73,16 +95,10 @@ def _show(guests: Sequence[GuestView], vm: str | None) -> None:
         render.show(render_status.guest_page(guests[0]))
 
 
-def _show_devices() -> None:
+def _show_devices(seen: Sequence[View | EsdError]) -> None:
     """Those that look shared, and what each needs next."""
-    from qemu_esd.journal import devices as known
-
-    if not known.everything():
-        return
-    from qemu_esd import devices
     from qemu_esd.cli import render_device
 
-    seen = run(devices.look_around(), "asking the hosts")
     render.show(render_device.overview(one for one in seen if not isinstance(one, EsdError)))
     for error in seen:
         if isinstance(error, EsdError):
