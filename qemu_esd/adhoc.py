@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,17 +16,17 @@ from typing import IO, Any
 from qemu_esd.errors import RefusedError, UsageError
 from qemu_esd.hosts import facts
 from qemu_esd.hosts.base import Host
-from qemu_esd.hosts.connect import open_hosts
+from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import processes, records
-from qemu_esd.hypervisors.libvirt.connection import open_libvirt
-from qemu_esd.hypervisors.libvirt.monitor import PREFIX, DomainSession
+from qemu_esd.hypervisors.libvirt.monitor import PREFIX
 from qemu_esd.journal import registry
 from qemu_esd.model import device
 from qemu_esd.model.host import HostPaths
 from qemu_esd.phases import device_records, look, meeting, notice, places
+from qemu_esd.phases.context import Monitors
 from qemu_esd.qmp import care, migrate
 from qemu_esd.qmp.client import Listener
-from qemu_esd.qmp.session import Session, open_session
+from qemu_esd.qmp.session import Session
 
 
 @dataclass(frozen=True)
@@ -75,22 +75,13 @@ async def open_peer(word: str, host: str | None = None, listener: Listener | Non
     Raises UsageError, RefusedError (no such guest, no free monitor), HostError.
     """
     name, server = split_name(word)
-    async with open_hosts() as hosts:
+    async with AsyncExitStack() as stack:
+        hosts = Hosts(stack)
         where = await hosts.get(server or host or await look.find_host(hosts, name))
         paths = (await facts.look(where)).paths
         monitor = await (_handler(where, paths, name) if server else _guest(where, paths, name))
-        async with _opened(where, monitor, listener) as session:
-            yield Peer(session, (None if server else await _caution(session, where, paths, name)) or monitor.caution)
-
-
-@asynccontextmanager
-async def _opened(host: Host, monitor: _Monitor, listener: Listener | None) -> AsyncIterator[Session]:
-    if monitor.address.startswith(PREFIX):
-        async with open_libvirt(host) as libvirt:
-            yield DomainSession(libvirt, monitor.address, listener)
-    else:
-        async with open_session(host, monitor.address, monitor.label, listener) as session:
-            yield session
+        session = await Monitors(hosts, stack, listener).get(where.name, monitor.address, monitor.label)
+        yield Peer(session, (None if server else await _caution(session, where, paths, name)) or monitor.caution)
 
 
 async def _guest(host: Host, paths: HostPaths, vm: str) -> _Monitor:

@@ -43,7 +43,7 @@ async def keeping(journal: store.Journal | None, subject: hooks.Subject, report:
 
 
 @contextmanager
-def journal_of(record: GuestRecord) -> Iterator[store.Journal | None]:
+def open_journal(record: GuestRecord) -> Iterator[store.Journal | None]:
     """The journal of a guest's last migration; None where another controller has it, or it has never moved.
 
     Raises RefusedError while somebody works on it.

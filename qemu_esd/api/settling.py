@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from qemu_esd import log, mover_process, view
 from qemu_esd.api.desk import open_guest
-from qemu_esd.books import journal_of, keeping, note, subject_of
+from qemu_esd.books import keeping, note, open_journal, subject_of
 from qemu_esd.errors import EsdError, RefusedError, UnfinishedError, UsageError
 from qemu_esd.model.disk import link_of
 from qemu_esd.model.policy import Handler
@@ -29,7 +29,7 @@ async def settle_guest(vm: str, host: str | None, on_bytes: settle.OnBytes) -> v
     async with mover_process.taken_over(vm), open_guest(vm, host) as station:
         if not station.record.upstream:
             return await view.of_station(station)
-        with log.bound(host=station.host.name), journal_of(station.record) as journal:
+        with log.bound(host=station.host.name), open_journal(station.record) as journal:
             async with keeping(journal, subject_of(station), report) as books:
                 with going_on(vm, station.host.name, ()):
                     books.enter(State.SETTLING)
@@ -47,7 +47,7 @@ async def follow_policy(vm: str, report: Reporter, *, release_then: bool = False
     async with open_guest(vm) as station:
         if not station.record.upstream:
             return await view.of_station(station)
-        with log.bound(host=station.host.name), journal_of(station.record) as journal:
+        with log.bound(host=station.host.name), open_journal(station.record) as journal:
             async with keeping(journal, subject_of(station), report) as books:
                 with going_on(vm, station.host.name, (disk.handler for disk in station.linked())):
                     station = await books.recorder.finish(station, books.enter, books.report)
@@ -79,7 +79,7 @@ def command_to_go_on(vm: str, handlers: Iterable[Handler | None]) -> str:
 async def release_guest(vm: str, host: str | None = None) -> view.GuestView:
     """Let former sources forget the guest."""
     async with mover_process.taken_over(vm), open_guest(vm, host) as station:
-        with journal_of(station.record) as journal:
+        with open_journal(station.record) as journal:
             station = await release.release(station)
             note(journal, State.RELEASED)
             return await view.of_station(station)

@@ -19,6 +19,7 @@ from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Entered, Held, Measured, Released, State
 from qemu_esd.model.resource import Resource
 from qemu_esd.phases import places
+from qemu_esd.qmp.client import Listener
 from qemu_esd.qmp.session import Session, open_session
 
 Event = State | Measured | Progress
@@ -35,12 +36,13 @@ async def together(*work: Awaitable[None]) -> None:
 class Monitors:
     """QMP sessions by host and address, each opened once: a socket serves one client, and that is us.
 
-    The address is a socket, or a domain that the host's libvirt speaks for.
+    The address is a socket, or a domain that the host's libvirt speaks for. `listener` hears all that is said.
     """
 
-    def __init__(self, hosts: Hosts, stack: AsyncExitStack) -> None:
+    def __init__(self, hosts: Hosts, stack: AsyncExitStack, listener: Listener | None = None) -> None:
         self._hosts = hosts
         self._stack = stack
+        self._listener = listener
         self._open: dict[tuple[str, str], Session] = {}
         self._libvirts: dict[str, Connection] = {}
 
@@ -52,8 +54,8 @@ class Monitors:
 
     async def _new(self, host: str, monitor: str, label: str) -> Session:
         if monitor.startswith(PREFIX):
-            return DomainSession(await self.libvirt(host), monitor)
-        session = open_session(await self._hosts.get(host), monitor, label)
+            return DomainSession(await self.libvirt(host), monitor, self._listener)
+        session = open_session(await self._hosts.get(host), monitor, label, self._listener)
         return await self._stack.enter_async_context(session)
 
     async def libvirt(self, host: str) -> Connection:
