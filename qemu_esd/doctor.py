@@ -12,7 +12,7 @@ from qemu_esd.hosts import accel, facts, service, survey, wire
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import equipment, versions
-from qemu_esd.journal import store
+from qemu_esd.journal import shelf, store
 from qemu_esd.model import device
 from qemu_esd.model.finding import Finding
 from qemu_esd.model.request import DEFAULT_PORTS
@@ -41,7 +41,7 @@ class Ways:
 
 async def examine(hosts: Hosts, names: Sequence[str], ports: range = DEFAULT_PORTS) -> tuple[Finding, ...]:
     """All of it: of this controller, of hosts, of pairs of them, of the ways between them."""
-    here = tuple(health.of_controller(store.home(), store.unfinished(), store.read_all().damaged))
+    here = tuple(health.of_controller(store.home(), shelf.unfinished(), shelf.read_all().damaged))
     looked = await look_at_hosts(hosts, names, ports)
     return here + looked.findings + (await measure_ways(hosts, looked.views, ports)).findings
 

@@ -1,26 +1,22 @@
-"""Bare guests: start one on a host, list them, let them stop, read what their console said."""
+"""Bare guests: start one on a host, let it stop, read what its console said."""
 
 from __future__ import annotations
 
-import asyncio
 import posixpath
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
-from qemu_esd.errors import CommandFailedError, EsdError, QemuGoneError, RefusedError, TimedOutError, UsageError
-from qemu_esd.hosts import accel, facts, files, lab, qemu_img, service
+from qemu_esd.errors import CommandFailedError, QemuGoneError, RefusedError, TimedOutError, UsageError
+from qemu_esd.hosts import accel, facts, files, qemu_img, service
 from qemu_esd.hosts.base import Host
-from qemu_esd.hosts.connect import Hosts, open_hosts
+from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import bare, processes, records, versions
 from qemu_esd.hypervisors.cmdline.build import bare_argv
 from qemu_esd.hypervisors.cmdline.disk_spec import GuestDisk
-from qemu_esd.hypervisors.cmdline.monitors import is_libvirts
-from qemu_esd.hypervisors.cmdline.reader import read
 from qemu_esd.hypervisors.cmdline.sockets import Console, QmpSocket
 from qemu_esd.hypervisors.cmdline.spec import GuestSpec
-from qemu_esd.journal import registry, store
+from qemu_esd.journal import registry, shelf
 from qemu_esd.model.host import HostPaths, guest_sockets
 from qemu_esd.model.record import GuestRecord, State
 from qemu_esd.model.suid import suid_of
@@ -30,25 +26,6 @@ from qemu_esd.qmp import machine
 from qemu_esd.qmp.session import open_session
 
 STOP_SECONDS = 60.0
-LIST_SECONDS = 30.0
-
-
-class Keeper(StrEnum):
-    """Who looks after a QEMU."""
-
-    OURS = "qemu-esd"  # we know it by its record
-    LIBVIRT = "libvirt"
-    OTHER = "-"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A QEMU on a host."""
-
-    host: str
-    name: str
-    pid: int
-    keeper: Keeper
 
 
 async def run(hosts: Hosts, spec: GuestSpec, host_name: str) -> None:
@@ -90,7 +67,7 @@ async def _check_free(host: Host, paths: HostPaths, name: str) -> None:
 
 def _check_given_up(name: str) -> None:
     """Half given up, it must not be started with the disks of either side."""
-    story = store.newest_of(name)
+    story = shelf.newest_of(name)
     if story is not None and story.state is State.DISCARDING:
         what = f"{name} is being started on {story.plan.source.host} again"
         raise RefusedError(what, hint=f"qemu-esd resume {story.plan.id}")
@@ -153,50 +130,6 @@ async def _clear(host: Host, paths: HostPaths, name: str) -> None:
     await service.stop(host, paths.unit(unit), unit)
     await files.remove_tree(host, paths.vm_run(name))
     await files.remove_tree(host, paths.vm_state(name))
-
-
-async def list_all(hosts: Hosts, host_names: Iterable[str]) -> list[Seen]:
-    """Every QEMU that runs on these hosts."""
-    seen = []
-    for name in host_names:
-        host = await hosts.get(name)
-        paths = (await facts.look(host)).paths
-        for process in await processes.find_all(host):
-            seen.append(Seen(name, process.name or "?", process.pid, await _keeper(host, paths, process)))
-    return seen
-
-
-async def _keeper(host: Host, paths: HostPaths, process: QemuProcess) -> Keeper:
-    # A name that is none was found in words that cannot be read.
-    if not process.name:
-        return Keeper.OTHER
-    if is_libvirts(read(process.argv).options):
-        return Keeper.LIBVIRT
-    return Keeper.OTHER if await records.guest(host, paths, process.name) is None else Keeper.OURS
-
-
-def known_hosts() -> tuple[str, ...]:
-    """This machine, the lab's hosts, and those that guests known here were seen on."""
-    lab_hosts = (host.name for host in lab.status().hosts)
-    seen = (host for guest in registry.everything() for host in guest.hosts)
-    return tuple(dict.fromkeys(["local", *lab_hosts, *seen]))
-
-
-async def list_everywhere(host_names: Iterable[str]) -> tuple[tuple[Seen, ...], tuple[EsdError, ...]]:
-    """Every QEMU on these hosts, asked side by side, and what keeps hosts from answering."""
-    answers = await asyncio.gather(*(_list_one(name) for name in dict.fromkeys(host_names)))
-    seen = [row for answer in answers if not isinstance(answer, EsdError) for row in answer]
-    return tuple(seen), tuple(answer for answer in answers if isinstance(answer, EsdError))
-
-
-async def _list_one(name: str) -> list[Seen] | EsdError:
-    try:
-        async with asyncio.timeout(LIST_SECONDS), open_hosts() as hosts:
-            return await list_all(hosts, (name,))
-    except TimeoutError:
-        return TimedOutError("an answer", LIST_SECONDS, host=name)
-    except EsdError as error:
-        return error
 
 
 async def start(hosts: Hosts, name: str, host_name: str) -> None:

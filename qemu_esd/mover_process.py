@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qemu_esd.errors import RefusedError, TimedOutError
-from qemu_esd.journal import store
+from qemu_esd.journal import shelf, store
 from qemu_esd.journal.lines import JournalError
 from qemu_esd.journal.store import home
 from qemu_esd.log import logger
@@ -171,7 +171,7 @@ async def taken_over(vm: str) -> AsyncIterator[Mover | None]:
     """
     mover = await _ended_whatever_comes(vm)
     try:
-        story = store.newest_of(vm)
+        story = shelf.newest_of(vm)
         if story is not None and store.at_work(story.plan.id):
             what = f"another qemu-esd works on {vm} (migration {story.plan.id}, {story.state})"
             raise RefusedError(what, hint=f"wait for it, or end it with Ctrl-C; see: qemu-esd status {vm}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qemu_esd import view
 from qemu_esd.errors import UsageError
-from qemu_esd.journal import lines, store, trail
+from qemu_esd.journal import lines, shelf, store, trail
 from qemu_esd.model.plan import Plan
 from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Entered, Entry, Held, Measured, Planned, Released, State
@@ -85,7 +85,7 @@ class Report:
 def of(word: str, trace: Path | None = None) -> Report:
     """Of the migration of that id, or the newest of that guest. Raises RefusedError, UsageError."""
     steps = tuple(read_steps(trace)) if trace is not None else ()
-    story = store.find(word)
+    story = shelf.find(word)
     return told(story, lines.times(store.path_of(story.plan.id)), trail.read(story.plan.id), steps)
 
 

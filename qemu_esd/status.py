@@ -18,7 +18,7 @@ from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import processes, records
 from qemu_esd.hypervisors.libvirt import acts
-from qemu_esd.journal import registry, store
+from qemu_esd.journal import registry, shelf, store
 from qemu_esd.journal.lines import DamagedJournalError
 from qemu_esd.model.record import Begun, GuestRecord, State
 from qemu_esd.model.vm import Kind, QemuProcess
@@ -44,9 +44,9 @@ async def look(guests: Iterable[registry.Known]) -> Overview:
     known = tuple(guests)
     seen = await _look_at({guest.name: guest.hosts[-1] for guest in known})
     # Read last: a migration may have come to its end while its hosts were asked.
-    shelf = store.read_all()
-    views = tuple(_with_journal(seen[guest.name], shelf) for guest in known)
-    return Overview(views, shelf.damaged)
+    journals = shelf.read_all()
+    views = tuple(_with_journal(seen[guest.name], journals) for guest in known)
+    return Overview(views, journals.damaged)
 
 
 async def _look_at(where: dict[str, str], been: frozenset[tuple[str, str]] = frozenset()) -> dict[str, GuestView]:
@@ -177,9 +177,9 @@ def _told(error: EsdError) -> str:
     return f"{error}; try: {error.hint}" if error.hint else str(error)
 
 
-def _with_journal(seen: GuestView, shelf: store.Shelf) -> GuestView:
+def _with_journal(seen: GuestView, journals: shelf.Shelf) -> GuestView:
     """What this controller knows besides: a migration under way or broken off, and whether its data moves on."""
-    story = shelf.newest.get(seen.vm)
+    story = journals.newest.get(seen.vm)
     if isinstance(story, DamagedJournalError):
         return replace(seen, problem=seen.problem or _told(story))
     if story is not None:

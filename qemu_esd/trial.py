@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from qemu_esd import doctor
 from qemu_esd.hosts.connect import Hosts
-from qemu_esd.journal import store
+from qemu_esd.journal import shelf
 from qemu_esd.model.finding import Finding, Level
 from qemu_esd.model.plan import Problem, Transport
 from qemu_esd.model.request import Request
@@ -42,4 +42,4 @@ async def try_out(hosts: Hosts, request: Request, proposal: Proposal) -> Trial:
     measured = request.transport is not Transport.SSH
     ways = await doctor.measure_ways(hosts, looked.views if measured else (), request.ports)
     found = tuple(one for one in looked.findings + ways.findings if one.level is not Level.GOOD)
-    return Trial(proposal, found, forecast(proposal.plan, ways.wires.get(ends), store.figures("downtime")))
+    return Trial(proposal, found, forecast(proposal.plan, ways.wires.get(ends), shelf.figures("downtime")))

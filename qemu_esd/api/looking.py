@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from qemu_esd import doctor, guests, mover_process, status, trial, view
+from qemu_esd import doctor, listing, mover_process, status, trial, view
 from qemu_esd.api.desk import open_desk
 from qemu_esd.errors import RefusedError, UsageError
 from qemu_esd.hosts.connect import open_hosts
-from qemu_esd.journal import registry, store
+from qemu_esd.journal import registry, shelf, store
 from qemu_esd.model.block_graph import BlockGraph
 from qemu_esd.model.finding import Finding
 from qemu_esd.model.request import DEFAULT_PORTS, Request
@@ -45,12 +45,12 @@ def recorded(id: str) -> view.MigrationView:
 def broken_off(word: str | None) -> store.Story:
     """The migration of that id, the newest of that guest, or the only one that was broken off. Raises RefusedError."""
     if word is not None:
-        return store.find(word)
-    stories = store.unfinished()
+        return shelf.find(word)
+    stories = shelf.unfinished()
     if len(stories) == 1:
         return stories[0]
     if not stories:
-        for damage in store.read_all().damaged:
+        for damage in shelf.read_all().damaged:
             raise damage
         raise RefusedError("no migration that was begun here was broken off", hint="see: qemu-esd status")
     several = ", ".join(f"{story.plan.id} ({story.plan.vm}, {story.state})" for story in stories)
@@ -71,7 +71,7 @@ async def look_around(vm: str | None = None) -> status.Overview:
 
 async def _searched(vm: str) -> registry.Known:
     """A guest that this controller has not seen yet, on one of the hosts that it has seen."""
-    seen, failures = await guests.list_everywhere(guests.known_hosts())
+    seen, failures = await listing.list_everywhere(listing.known_hosts())
     found = tuple(row.host for row in seen if row.name == vm)
     if not found:
         silent = ", ".join(error.host for error in failures if error.host)

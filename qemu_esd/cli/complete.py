@@ -133,11 +133,11 @@ def device_policies(_: typer.Context) -> Iterable[str]:
 def _disks(ctx: typer.Context) -> Iterator[str]:
     """Of the guest that was named before, as its newest migration knows them; of all guests where none was, or where
     typer does not tell (at the value of an option)."""
-    from qemu_esd.journal import store
+    from qemu_esd.journal import shelf
 
     named = ctx.params.get("vm") or ctx.params.get("domain")
     for vm in [named] if named else _vms():
-        story = store.newest_of(vm)
+        story = shelf.newest_of(vm)
         yield from (disk.disk.id for disk in story.plan.disks) if story else ()
 
 
@@ -163,9 +163,9 @@ def disk_policies(ctx: typer.Context) -> Iterator[str]:
 @_offered
 def migrations(_: typer.Context) -> Iterator[str]:
     """Ids of migrations that were broken off, and their guests."""
-    from qemu_esd.journal import store
+    from qemu_esd.journal import shelf
 
-    for story in store.unfinished():
+    for story in shelf.unfinished():
         yield story.plan.id
         yield story.plan.vm
 
@@ -173,9 +173,9 @@ def migrations(_: typer.Context) -> Iterator[str]:
 @_offered
 def stories(_: typer.Context) -> Iterator[str]:
     """All migrations that have a journal here, and all guests."""
-    from qemu_esd.journal import store
+    from qemu_esd.journal import shelf
 
-    yield from store.all_ids()
+    yield from shelf.all_ids()
     yield from _vms()
 
 

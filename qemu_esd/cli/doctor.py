@@ -28,7 +28,7 @@ def doctor(
 
     Ends with 0 if nothing stands in the way of a migration, else with 3.
     """
-    from qemu_esd import api, guests
+    from qemu_esd import api, listing
     from qemu_esd.cli.migrate import parse_ports
     from qemu_esd.model.finding import Level
     from qemu_esd.model.request import DEFAULT_PORTS
@@ -36,7 +36,7 @@ def doctor(
 
     chosen = DEFAULT_PORTS if ports is None else parse_ports(ports)
     findings = run(
-        api.examine(hosts or guests.known_hosts(), chosen), "looking at the hosts, and at the ways between them"
+        api.examine(hosts or listing.known_hosts(), chosen), "looking at the hosts, and at the ways between them"
     )
     if as_json:
         render.show_json({"findings": [dataclasses.asdict(finding) for finding in findings]})

@@ -128,9 +128,9 @@ def show_all(
     ] = None,
 ) -> None:
     """Every QEMU on the hosts known here, ours or not."""
-    from qemu_esd import guests
+    from qemu_esd import listing
 
-    seen, failures = run(guests.list_everywhere(host or guests.known_hosts()), "asking the hosts")
+    seen, failures = run(listing.list_everywhere(host or listing.known_hosts()), "asking the hosts")
     table = render.plain_table("name", "host", "pid", "kept by", right=("pid",))
     for row in seen:
         table.add_row(render.printable(row.name), row.host, str(row.pid), row.keeper)

@@ -72,14 +72,14 @@ async def _look(lookout: Lookout | None = None) -> list[Metric]:
     import time
 
     from qemu_esd import api
-    from qemu_esd.journal import store
+    from qemu_esd.journal import shelf
     from qemu_esd.metrics import families
 
     seen = await api.look_around()
     if lookout is not None:
         await lookout.hear(seen.guests)
-    states = (story.state.value for story in store.stories())
-    return families(seen.guests, store.figures("downtime"), states, time.time())
+    states = (story.state.value for story in shelf.stories())
+    return families(seen.guests, shelf.figures("downtime"), states, time.time())
 
 
 def _registry() -> tuple[Latest, CollectorRegistry]:

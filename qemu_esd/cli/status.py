@@ -63,11 +63,11 @@ class _Seen:
 
 def _look(vm: str | None, *, as_json: bool) -> _Seen:
     """Devices only where they are shown. Where nothing is known nobody is asked, and what asks is not even loaded."""
-    from qemu_esd.journal import devices, registry, store
+    from qemu_esd.journal import devices, registry, shelf
 
     with_devices = vm is None and not as_json and bool(devices.everything())
     if vm is None and registry.is_empty() and not with_devices:
-        return _Seen((), store.read_all().damaged)
+        return _Seen((), shelf.read_all().damaged)
     return run(_ask(vm, with_devices), "asking the hosts")
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -17,9 +17,9 @@ import platformdirs
 
 from qemu_esd.errors import RefusedError
 from qemu_esd.journal import codec, lines
-from qemu_esd.journal.lines import DamagedJournalError, JournalError, NotBegunError
+from qemu_esd.journal.lines import JournalError, NotBegunError
 from qemu_esd.model.plan import Plan
-from qemu_esd.model.record import Entered, Entry, Held, Measured, Planned, Released, State
+from qemu_esd.model.record import Entered, Entry, Held, Planned, Released, State
 from qemu_esd.model.resource import Resource
 
 
@@ -95,7 +95,7 @@ class Journal:
     def __init__(self, stream: TextIO, entries: tuple[Entry, ...]) -> None:
         self._stream = stream
         self._entries = list(entries)
-        self._former = max((path.lstat().st_mtime_ns for path in _folder().glob("*.jsonl")), default=0)
+        self._former = max((path.lstat().st_mtime_ns for path in folder().glob("*.jsonl")), default=0)
 
     def append(self, entry: Entry) -> None:
         """Write one line and force it to the disk. Raises JournalError: then the line counts as never written."""
@@ -122,18 +122,19 @@ class Journal:
         return tell(tuple(self._entries))
 
 
-def _folder() -> Path:
-    folder = home() / "migrations"
+def folder() -> Path:
+    """Where all journals are."""
+    path = home() / "migrations"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise JournalError(f"{folder} cannot be made: {error.strerror}", hint="see that you may write there") from error
-    return folder
+        raise JournalError(f"{path} cannot be made: {error.strerror}", hint="see that you may write there") from error
+    return path
 
 
 def path_of(id: str) -> Path:
     """Where the journal of a migration is, or would be."""
-    return _folder() / f"{id}.jsonl"
+    return folder() / f"{id}.jsonl"
 
 
 @contextmanager
@@ -217,99 +218,6 @@ def read(id: str) -> Story:
         return tell(entries)
     except codec.RecordError as error:
         raise lines.damage(path, error.what) from error
-
-
-def all_ids() -> tuple[str, ...]:
-    """The migrations that have a journal here, oldest first."""
-    paths = sorted(_folder().glob("*.jsonl"), key=lambda path: path.lstat().st_mtime_ns)
-    return tuple(path.stem for path in paths)
-
-
-def find(word: str) -> Story:
-    """The migration of that id, or the newest one of the guest of that name. Raises RefusedError if there is none."""
-    known = word in all_ids()
-    story = read(word) if known else newest_of(word)
-    if story is None:
-        what = f"no migration {word}, and none of a guest {word}, was begun here"
-        raise RefusedError(what, hint="list the guests with: qemu-esd status")
-    return story
-
-
-def unfinished() -> tuple[Story, ...]:
-    """The migrations begun here that were broken off, oldest first: nobody works on them, and they are undecided."""
-    found = []
-    for id in all_ids():
-        with suppress(DamagedJournalError, FileNotFoundError):
-            story = read(id)
-            if story.is_broken_off and not at_work(id):
-                found.append(story)
-    return tuple(found)
-
-
-def newest_of(vm: str) -> Story | None:
-    """The latest migration of a guest that was begun here. One that cannot be read is nobody's if its plan cannot.
-
-    Raises DamagedJournalError for one that is this guest's.
-    """
-    for id in reversed(all_ids()):
-        try:
-            story = read(id)
-        except FileNotFoundError:
-            continue
-        except DamagedJournalError:
-            if _owner(id) == vm:
-                raise
-            continue
-        if story.plan.vm == vm:
-            return story
-    return None
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """All journals here, each read once. `newest`: by guest, or why its newest one cannot be read.
-
-    `damaged` are those that cannot be read; one that a crash left before its first line is fine.
-    """
-
-    newest: Mapping[str, Story | DamagedJournalError]
-    damaged: tuple[DamagedJournalError, ...]
-
-
-def read_all() -> Shelf:
-    newest = dict[str | None, Story | DamagedJournalError]()
-    damaged = list[DamagedJournalError]()
-    for id in all_ids():
-        try:
-            story = read(id)
-        except FileNotFoundError:
-            continue
-        except DamagedJournalError as error:
-            newest[_owner(id)] = error
-            if not isinstance(error, NotBegunError):
-                damaged.append(error)
-        else:
-            newest[story.plan.vm] = story
-    return Shelf({vm: told for vm, told in newest.items() if vm is not None}, tuple(damaged))
-
-
-def stories() -> Iterator[Story]:
-    """All migrations here whose journals can be read, oldest first."""
-    for id in all_ids():
-        with suppress(OSError, JournalError):
-            yield read(id)
-
-
-def figures(name: str) -> tuple[float, ...]:
-    """What all migrations here have measured under that name, in ms."""
-    entries = (entry for story in stories() for entry in story.entries)
-    return tuple(entry.ms for entry in entries if isinstance(entry, Measured) and entry.name == name)
-
-
-def _owner(id: str) -> str | None:
-    """The guest that a damaged journal tells of, if its first line can still be read."""
-    first = lines.read_first(path_of(id))
-    return first.plan.vm if isinstance(first, Planned) else None
 
 
 def at_work(id: str) -> bool:

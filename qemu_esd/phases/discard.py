@@ -16,7 +16,7 @@ from qemu_esd.errors import EsdError, RefusedError
 from qemu_esd.hosts import files, qemu_img, service
 from qemu_esd.hosts.base import Host
 from qemu_esd.hypervisors import records
-from qemu_esd.journal import registry, store
+from qemu_esd.journal import registry, shelf
 from qemu_esd.model.disk import images, top_image
 from qemu_esd.model.host import guest_sockets
 from qemu_esd.model.record import DiskRecord, GuestRecord, LinkRecord, State
@@ -76,7 +76,7 @@ async def discard(ctx: Context, seen: Seen, lost: Collection[str], agree: Agree 
 async def examine(ctx: Context, lost: Collection[str]) -> Loss:
     """What would be given up. Raises RefusedError if there is nothing to come back to, or the guest has moved on."""
     plan = ctx.plan
-    newest = store.newest_of(plan.vm)
+    newest = shelf.newest_of(plan.vm)
     if newest is not None and newest.plan.id != plan.id:
         what = f"{plan.vm} has moved again since: the newest migration is {newest.plan.id}"
         raise RefusedError(what, hint=f"qemu-esd status {plan.vm}")

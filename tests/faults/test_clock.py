@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from images.pattern import MIB
-from qemu_esd.journal import store
+from qemu_esd.journal import shelf, store
 from qemu_esd.model.record import Measured
 from tests.faults import report
 from tests.integration.support.commands import Said, end, start
@@ -52,7 +52,7 @@ async def test_the_clock_jumps(fleet: Fleet, clock: Path) -> None:
         guest.arrived(target)
         for name in ("downtime_ms", "resumed_after_ms", "total_ms"):
             assert 0 <= told.json[name] <= elapsed, told
-        story = store.newest_of("vm1")
+        story = shelf.newest_of("vm1")
         assert story is not None
         assert (story.plan.id, story.plan.target.host) == (told.json["id"], target.name)
         assert all(0 <= entry.ms <= elapsed for entry in story.entries if isinstance(entry, Measured))

@@ -15,7 +15,7 @@ from images.pattern import MIB
 from qemu_esd import guests
 from qemu_esd.errors import RefusedError
 from qemu_esd.hosts.connect import open_hosts
-from qemu_esd.journal import store
+from qemu_esd.journal import shelf, store
 from qemu_esd.model.record import State
 from tests.faults import report
 from tests.faults.hangs import cut_between
@@ -250,7 +250,7 @@ async def undoes_it(guest: Guest, migration: asyncio.subprocess.Process) -> None
 
 
 def the_story(guest: Guest) -> store.Story:
-    story = store.newest_of(guest.name)
+    story = shelf.newest_of(guest.name)
     assert story is not None
     return story
 

@@ -12,7 +12,7 @@ import pytest
 
 from images.pattern import MIB
 from qemu_esd.hosts import lab
-from qemu_esd.journal import store
+from qemu_esd.journal import shelf, store
 from qemu_esd.model.policy import Handler
 from tests.faults import report
 from tests.integration.support.commands import say, say_and_die
@@ -82,7 +82,7 @@ async def is_back(fleet: Fleet, guest: Guest, before: list[tuple[int, str]]) -> 
 
 
 def the_story() -> store.Story:
-    story = store.newest_of("vm1")
+    story = shelf.newest_of("vm1")
     assert story is not None
     return story
 

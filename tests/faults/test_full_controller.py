@@ -10,7 +10,7 @@ import pytest
 
 from images.pattern import MIB
 from qemu_esd.errors import EsdError
-from qemu_esd.journal import store
+from qemu_esd.journal import shelf, store
 from qemu_esd.model.policy import Handler
 from tests.faults import report
 from tests.faults.report import thorough
@@ -42,7 +42,7 @@ async def test_it_does_not_begin_what_it_cannot_write_down(fleet: Fleet, room: S
     assert refused.status == 3, refused
     assert "the journal cannot be written: No space left on device" in refused.err
     assert f"make room for {store.home()}" in refused.err
-    assert store.all_ids() == ()
+    assert shelf.all_ids() == ()
     assert (places(fleet), await qemu_facts(guest)) == (before, inside)
     told = await say("status", "vm1")
     assert (told.status, "this is a bug" in told.err) == (0, False), told

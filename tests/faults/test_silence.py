@@ -16,7 +16,7 @@ import pytest
 
 from images.pattern import MIB
 from qemu_esd.errors import EsdError
-from qemu_esd.journal import store
+from qemu_esd.journal import shelf
 from qemu_esd.model.plan import Transport
 from qemu_esd.model.policy import Handler
 from qemu_esd.phases import handover
@@ -77,7 +77,7 @@ async def test_something_falls_silent(
     guest, before = await marked_guest(fleet)
     with ExitStack() as ends:
         outcome = await migrate(fleet, guest, ends, monkeypatch, (silence, length, moment))
-        story = store.newest_of("vm1")
+        story = shelf.newest_of("vm1")
         assert story is not None
         print(story.state, outcome)
         # That status is for what was refused before anything was touched.

@@ -11,7 +11,7 @@ import pytest
 
 from images.build import GuestImage
 from images.pattern import MIB
-from qemu_esd.journal import store
+from qemu_esd.journal import shelf
 from tests.integration.support import content
 from tests.integration.support.commands import end, say, say_and_die, start
 from tests.integration.support.domain import Domain, booted, cut_off, nothing_left
@@ -71,7 +71,7 @@ async def test_killed_before_the_fence(libvirt_hosts: Any, guest_image: GuestIma
         before = web1.virsh("dumpxml", "web1")
         said = await say_and_die("at:phases.domain_move.move", *words(web1, b))
         assert said.status == KILLED, said
-        assert store.newest_of("web1").state == "preparing"  # type: ignore[union-attr]
+        assert shelf.newest_of("web1").state == "preparing"  # type: ignore[union-attr]
         await web1.is_well()
         await is_back(web1, b)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qemu_esd import guests
+from qemu_esd import listing
 from qemu_esd.errors import HostError
 from qemu_esd.hosts import lab
 from qemu_esd.hosts.connect import open_hosts
@@ -71,10 +71,10 @@ async def test_listed_and_asked_as_libvirts(libvirt_hosts: Hosts, tmp_path: Path
         ours = ("vm", "run", "mine", "--host", "hostA", "--disk", "/srv/a.img,format=raw", "--memory", "64M")
         assert (await say(*ours)).status == 0
         async with open_hosts() as hosts:
-            seen = await guests.list_all(hosts, ["hostA"])
+            seen = await listing.list_all(hosts, ["hostA"])
         assert {each.name: each.keeper for each in seen} == {
-            "web1": guests.Keeper.LIBVIRT,
-            "mine": guests.Keeper.OURS,
+            "web1": listing.Keeper.LIBVIRT,
+            "mine": listing.Keeper.OURS,
         }
         assert (await say("vm", "stop", "--force", "mine")).status == 0
         assert (await say("vm", "forget", "mine")).status == 0

@@ -11,7 +11,7 @@ import pytest
 
 from images.console import parse
 from images.pattern import MIB
-from qemu_esd import guests
+from qemu_esd import guests, listing
 from qemu_esd.errors import EsdError, RefusedError
 from qemu_esd.hosts.connect import open_hosts
 from qemu_esd.model.policy import Handler
@@ -78,10 +78,10 @@ async def test_listed_by_whoever_started_it(fleet: Fleet) -> None:
         while not fleet.b.qemus("other"):
             await asyncio.sleep(0.1)
     async with open_hosts() as hosts:
-        seen = await guests.list_all(hosts, HOSTS)
+        seen = await listing.list_all(hosts, HOSTS)
     assert [(each.host, each.name, each.keeper) for each in seen] == [
-        ("hostA", "vm1", guests.Keeper.OURS),
-        ("hostB", "other", guests.Keeper.OTHER),
+        ("hostA", "vm1", listing.Keeper.OURS),
+        ("hostB", "other", listing.Keeper.OTHER),
     ]
     fleet.b.sweep_processes("other")
     await fleet.finish(guest, settle=False)

@@ -121,10 +121,10 @@ def test_without_the_rights_to_read_it() -> None:
         script = """
 import os, sys
 from qemu_esd.errors import EsdError
-from qemu_esd.journal import store
+from qemu_esd.journal import shelf, store
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 try:
-    store.find("11111111")
+    shelf.find("11111111")
 except EsdError as error:
     print(error.exit_status, error, sep=" | ")
 """

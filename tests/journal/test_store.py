@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qemu_esd.errors import EsdError, RefusedError
-from qemu_esd.journal import store
+from qemu_esd.journal import shelf, store
 from qemu_esd.journal.codec import RecordError
 from qemu_esd.journal.lines import DamagedJournalError
 from qemu_esd.model.record import Entered, Entry, Held, Measured, Planned, Released, State
@@ -181,11 +180,11 @@ def test_a_crash_before_the_first_line_leaves_a_journal_that_says_so(rest: bytes
     store.path_of(PLAN.id).write_bytes(rest)
     with pytest.raises(DamagedJournalError, match="never begun"):
         store.read(PLAN.id)
-    assert store.read_all().damaged == ()
+    assert shelf.read_all().damaged == ()
     with store.reopen(PLAN.id) as journal:
         with pytest.raises(RecordError, match="no plan"):
             _ = journal.story
-    assert store.newest_of(PLAN.vm) is None
+    assert shelf.newest_of(PLAN.vm) is None
 
 
 @pytest.mark.parametrize(
@@ -237,65 +236,6 @@ def test_an_unknown_migration_is_refused() -> None:
     assert not store.path_of("12345678").exists()
 
 
-# ---- which there are
-
-
-def begin(id: str, vm: str, age: int) -> None:
-    with store.begin(plan(id, vm)):
-        pass
-    os.utime(store.path_of(id), (age, age))
-
-
-def test_journals_are_listed_oldest_first() -> None:
-    assert store.all_ids() == ()
-    for id, age in (("b", 2), ("c", 3), ("a", 1)):
-        begin(id, "vm", age)
-    assert store.all_ids() == ("a", "b", "c")
-
-
-def test_the_newest_migration_of_a_guest() -> None:
-    for id, vm, age in (("a", "one", 1), ("b", "one", 2), ("c", "other", 3)):
-        begin(id, vm, age)
-    newest = store.newest_of("one")
-    assert newest is not None
-    assert newest.plan.id == "b"
-    assert store.newest_of("third") is None
-
-
-def test_the_order_does_not_depend_on_the_clock() -> None:
-    """It was set back between two migrations, by an hour: the later one counts, and it alone was broken off."""
-    begin("a", "one", round(time.time()) + 3600)
-    for id in ("b", "c"):
-        with store.begin(plan(id, "one")) as journal:
-            journal.append(Entered(State.PREPARING))
-    assert store.all_ids() == ("a", "b", "c")
-    with store.reopen("b") as journal:
-        journal.append(Entered(State.ROLLED_BACK))
-    assert store.all_ids() == ("a", "c", "b")
-
-
-def test_a_journal_whose_plan_cannot_be_read_is_nobodys() -> None:
-    begin("a", "one", 1)
-    begin("b", "one", 2)
-    store.path_of("b").write_bytes(b"rubbish\n")
-    newest = store.newest_of("one")
-    assert newest is not None
-    assert newest.plan.id == "a"
-    assert len(store.read_all().damaged) == 1
-
-
-def test_a_damaged_journal_is_that_of_the_guest_in_its_plan() -> None:
-    begin("a", "one", 1)
-    begin("b", "one", 2)
-    begin("c", "other", 3)
-    store.path_of("b").write_bytes(store.path_of("b").read_bytes() + b"rubbish\n")
-    os.utime(store.path_of("b"), (2, 2))
-    with pytest.raises(DamagedJournalError, match=r"b\.jsonl cannot be read: line 2: "):
-        store.newest_of("one")
-    assert store.newest_of("other") == store.read("c")
-    assert [story.plan.id for story in store.unfinished()] == ["a", "c"]
-
-
 def test_without_a_word_from_the_user_the_folder_is_that_of_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QEMU_ESD_STATE")
     monkeypatch.setenv("XDG_STATE_HOME", "/xdg")
@@ -307,27 +247,9 @@ def test_a_journal_of_somebody_else_s_migration_is_there_as_a_whole_or_not_at_al
         with store.adopt(PLAN) as journal:
             journal.append(Entered(State.SWITCHING))
             raise EsdError("no way")
-    assert store.all_ids() == ()
+    assert shelf.all_ids() == ()
     with store.adopt(PLAN) as journal:
         journal.append(Entered(State.SWITCHING))
-        assert store.all_ids() == ()
+        assert shelf.all_ids() == ()
     assert store.read(PLAN.id).state is State.SWITCHING
     assert [path.name for path in store.path_of(PLAN.id).parent.iterdir()] == [f"{PLAN.id}.jsonl"]
-
-
-def test_all_that_journals_tell_is_what_each_tells() -> None:
-    """Of each guest the newest one, a damaged one too, and what nobody owns is only damaged."""
-    begin("a", "one", 1)
-    begin("b", "one", 2)
-    begin("c", "other", 3)
-    begin("d", "other", 4)
-    begin("e", "third", 5)
-    store.path_of("d").write_bytes(store.path_of("d").read_bytes() + b"rubbish\n")
-    store.path_of("e").write_bytes(b"rubbish\n")
-    os.utime(store.path_of("d"), (4, 4))
-    shelf = store.read_all()
-    assert set(shelf.newest) == {"one", "other"}
-    assert shelf.newest["one"] == store.newest_of("one") == store.read("b")
-    with pytest.raises(DamagedJournalError, match=r"d\.jsonl cannot be read: line 2: "):
-        raise shelf.newest["other"]  # type: ignore[misc]
-    assert [error.what.split("/")[-1][:7] for error in shelf.damaged] == ["d.jsonl", "e.jsonl"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qemu_esd.journal import store, trail
+from qemu_esd.journal import shelf, trail
 from qemu_esd.model.progress import Progress
 from qemu_esd.model.trail import Remark, Snapshot, Versions
 
@@ -29,7 +29,7 @@ def test_what_is_written_is_read() -> None:
     assert tuple(each.mark for each in trail.read("1")) == MARKS
     assert trail.path_of("1").stat().st_mode & 0o777 == 0o600
     # It is no journal.
-    assert store.all_ids() == ()
+    assert shelf.all_ids() == ()
 
 
 def test_none_is_read_as_nothing() -> None:
