@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from qemu_esd.errors import UsageError
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+# QEMU's numbers have 64 bits with a sign.
+MOST = 1 << 63
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)(b?)", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
@@ -18,7 +21,13 @@ def parse_size(text: str) -> int:
     if match is None:
         raise UsageError(f"{text!r} is not a size", hint="write it like 512M or 4G")
     number, letter, _, _ = match.groups()
-    return int(float(number) * 1024 ** _POWERS[letter.lower()])
+    return _counted(text, float(number) * 1024 ** _POWERS[letter.lower()])
+
+
+def _counted(text: str, count: float) -> int:
+    if count >= MOST:
+        raise UsageError(f"{text!r} is more than any program can count", hint="write it like 512M or 4G")
+    return int(count)
 
 
 def parse_rate(text: str) -> int:
@@ -26,8 +35,14 @@ def parse_rate(text: str) -> int:
     plain = text.strip().lower().removesuffix("/s")
     bits = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)bit", plain)
     if bits:
-        return int(float(bits[1]) * 1000 ** _POWERS[bits[2]] / 8)
+        return _counted(text, float(bits[1]) * 1000 ** _POWERS[bits[2]] / 8)
     return parse_size(plain)
+
+
+def check_seconds(option: str, seconds: float, least: float) -> None:
+    """Raises UsageError for less than that, and for a time that never comes (inf, nan)."""
+    if not least <= seconds < math.inf:
+        raise UsageError(f"{option} takes seconds, at least {least:g}")
 
 
 def human_bytes(count: float) -> str:

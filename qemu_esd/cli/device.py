@@ -13,13 +13,15 @@ from qemu_esd.cli.migrate import parse_limit
 from qemu_esd.cli.running import run, stopped
 from qemu_esd.errors import UsageError
 from qemu_esd.model.policy import parse_handler
-from qemu_esd.units import human_bytes, parse_size
+from qemu_esd.units import check_seconds, human_bytes, parse_size
 
 if TYPE_CHECKING:
     from qemu_esd.model.device import DeviceRecord
     from qemu_esd.phases.device_daemons import Crew
 
 T = TypeVar("T")
+# Between two looks of `follow`.
+LEAST_SECONDS = 0.2
 app = typer.Typer(help="Devices that look shared: the same local name on each host.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 At = Annotated[
@@ -195,13 +197,14 @@ def move(
 @app.command()
 def follow(
     suid: complete.Suid,
-    every: Annotated[float, typer.Option(min=0.2, metavar="SECONDS", help="From one look to the next.")] = 2.0,
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="From one look to the next.")] = 2.0,
     bandwidth: Bandwidth = None,
     host: At = None,
 ) -> None:
     """Stay, and let the data follow the guest wherever it is moved to, by the device's policy. Ctrl-C ends it."""
     from qemu_esd import devices
 
+    check_seconds("--every", every, LEAST_SECONDS)
     limit = _limit(bandwidth)
 
     async def work() -> None:

@@ -11,6 +11,7 @@ import typer
 from qemu_esd.cli import render
 from qemu_esd.cli.running import is_interruption, run
 from qemu_esd.errors import EsdError, UsageError
+from qemu_esd.units import check_seconds
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from qemu_esd.metrics import Latest
     from qemu_esd.trouble import Lookout
 
-EVERY_SECONDS = 15.0
+EVERY_SECONDS, LEAST_SECONDS = 15.0, 1.0
 
 
 def metrics(
@@ -41,8 +42,8 @@ def metrics(
     """
     if (listen is None) == (textfile is None):
         raise UsageError("say where metrics are to go", hint="--listen 127.0.0.1:9790, or --textfile FILE")
-    if every is not None and every < 1:
-        raise UsageError("--every must be at least a second")
+    if every is not None:
+        check_seconds("--every", every, LEAST_SECONDS)
     if listen is not None:
         _until_interrupted(_serve(*parse_address(listen), every or EVERY_SECONDS))
     elif textfile is not None and every is not None:
