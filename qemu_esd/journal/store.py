@@ -176,8 +176,10 @@ def reopen(id: str) -> Iterator[Journal]:
         raise RefusedError(f"there is no migration {id}", hint="list them with: qemu-esd status")
     with _locked(path, id) as stream:
         entries, whole = lines.read(path)
-        # What follows the last whole line was torn by a crash: cut it, so that the next line starts clean.
-        os.truncate(path, whole)
+        if os.fstat(stream.fileno()).st_size > whole:
+            # What follows the last whole line was torn by a crash: cut it, so that the next line starts clean. Else
+            # nothing is touched, not even the time: whoever only looks into an old journal leaves it an old one.
+            os.truncate(path, whole)
         yield Journal(stream, entries)
 
 

@@ -229,6 +229,16 @@ def test_who_works_on_it_is_seen_without_standing_in_the_way() -> None:
         assert store.at_work(PLAN.id)
 
 
+def test_who_only_looks_into_an_old_journal_leaves_it_old() -> None:
+    """Journals are in the order of their last change."""
+    with store.begin(PLAN):
+        pass
+    os.utime(store.path_of(PLAN.id), (1, 1))
+    with store.reopen(PLAN.id):
+        pass
+    assert store.path_of(PLAN.id).stat().st_mtime == 1
+
+
 def test_an_unknown_migration_is_refused() -> None:
     with pytest.raises(RefusedError, match="there is no migration 12345678"):
         with store.reopen("12345678"):
