@@ -6,6 +6,7 @@ Through the `user` monitor, so neither a migration nor `status` is kept from its
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -104,7 +105,9 @@ async def _handler(host: Host, paths: HostPaths, name: str) -> _Monitor:
         # Being the client of its control monitor is the mutex of the device.
         serves = f"whoever uses {name} on {host.name} does so through this path handler"
         return _Monitor(device.monitor(paths, name, "late"), label, serves)
-    raise RefusedError(f"no path handler serves {name}", host=host.name, hint=f"its own QEMU: qemu-esd qmp {name}")
+    raise RefusedError(
+        f"no path handler serves {name}", host=host.name, hint=f"its own QEMU: qemu-esd qmp {shlex.quote(name)}"
+    )
 
 
 async def _caution(session: Session, host: Host, paths: HostPaths, vm: str) -> str | None:

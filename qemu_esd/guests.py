@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import shlex
 import uuid
 from collections.abc import Iterable
 from dataclasses import replace
@@ -61,7 +62,8 @@ async def _check_free(host: Host, paths: HostPaths, name: str) -> None:
         raise RefusedError(what, host=host.name, hint="choose another name")
     record = await records.guest(host, paths, name)
     if record is not None and record.moved_to is not None:
-        hint = f"bring it back: qemu-esd migrate {name} {host.name}; or forget it: qemu-esd vm forget {name}"
+        vm = shlex.quote(name)
+        hint = f"bring it back: qemu-esd migrate {vm} {host.name}; or forget it: qemu-esd vm forget {vm}"
         raise RefusedError(f"{name} has moved to {record.moved_to}", host=host.name, hint=hint)
 
 
@@ -145,7 +147,7 @@ async def start(hosts: Hosts, name: str, host_name: str) -> None:
     if record is None:
         raise RefusedError(f"there is no guest {name}", host=host_name, hint="see: qemu-esd status")
     if record.kind is Kind.DOMAIN:
-        raise RefusedError(f"{name} is a domain of libvirt", host=host_name, hint=f"virsh start {name}")
+        raise RefusedError(f"{name} is a domain of libvirt", host=host_name, hint=f"virsh start {shlex.quote(name)}")
     await restart.start_again(host, paths, record)
     async with open_session(host, guest_sockets(paths, name).control, name) as qemu:
         await machine.cont(qemu)
@@ -167,7 +169,7 @@ async def stop(hosts: Hosts, name: str, host_name: str) -> None:
                     f"the shutdown of {name}",
                     STOP_SECONDS,
                     host=host_name,
-                    hint=f"if it ignores the power button: qemu-esd vm stop --force {name}",
+                    hint=f"if it ignores the power button: qemu-esd vm stop --force {shlex.quote(name)}",
                 ) from error
         await qemu.closed()
     await _tidy(host, paths, name)
@@ -188,7 +190,7 @@ async def cont(hosts: Hosts, name: str, host_name: str) -> None:
     async with open_session(host, bare.monitor_of(host_name, process, paths), name) as qemu:
         state = await machine.run_state(qemu)
         if state not in (*_RESUMABLE, "running"):
-            hint = _WHY_NOT_RUN.get(state, f"see: qemu-esd status {name}")
+            hint = _WHY_NOT_RUN.get(state, f"see: qemu-esd status {shlex.quote(name)}")
             raise RefusedError(f"{name} is {state}, and must not be told to run", host=host_name, hint=hint)
         await machine.cont(qemu)
 
@@ -231,7 +233,7 @@ async def forget(hosts: Hosts, name: str, host_names: Iterable[str]) -> None:
     known = tuple(dict.fromkeys(host_names))
     for host_name in known:
         if await processes.find(await hosts.get(host_name), name) is not None:
-            raise RefusedError(f"{name} runs", host=host_name, hint=f"qemu-esd vm stop {name}")
+            raise RefusedError(f"{name} runs", host=host_name, hint=f"qemu-esd vm stop {shlex.quote(name)}")
     for host_name in known:
         host = await hosts.get(host_name)
         await _clear(host, (await facts.look(host)).paths, name)

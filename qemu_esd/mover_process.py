@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -173,8 +174,8 @@ async def taken_over(vm: str) -> AsyncIterator[Mover | None]:
     try:
         story = shelf.newest_of(vm)
         if story is not None and store.at_work(story.plan.id):
-            what = f"another qemu-esd works on {vm} (migration {story.plan.id}, {story.state})"
-            raise RefusedError(what, hint=f"wait for it, or end it with Ctrl-C; see: qemu-esd status {vm}")
+            what = f"another qemu-esd works on {shlex.quote(vm)} (migration {story.plan.id}, {story.state})"
+            raise RefusedError(what, hint=f"wait for it, or end it with Ctrl-C; see: qemu-esd status {shlex.quote(vm)}")
         yield mover
     except BaseException:
         restart(mover)

@@ -6,6 +6,7 @@ where that leaves a doubt, it is refused.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator, Collection
 
 from qemu_esd.errors import RefusedError
@@ -73,7 +74,7 @@ async def _state(ctx: Context, begun: Begun, wish: Wish, lost: Collection[str]) 
     if state is None:
         told = f"the QEMU on {plan.target.host} is {seen.target}"
         what = f"nobody can tell from here whether migration {plan.id} was committed: {told}"
-        hint = f"its journal can: on {begun.controller}, qemu-esd status {plan.vm}"
+        hint = f"its journal can: on {begun.controller}, qemu-esd status {shlex.quote(plan.vm)}"
         if seen.target is Target.LOADED:
             hint = f"to go on with it: qemu-esd resume {plan.id} --host {plan.source.host}"
         raise RefusedError(what, hint=hint)

@@ -8,6 +8,7 @@ on the disk before the first act, and every act asks whether it is done already.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -79,7 +80,7 @@ async def examine(ctx: Context, lost: Collection[str]) -> Loss:
     newest = shelf.newest_of(plan.vm)
     if newest is not None and newest.plan.id != plan.id:
         what = f"{plan.vm} has moved again since: the newest migration is {newest.plan.id}"
-        raise RefusedError(what, hint=f"qemu-esd status {plan.vm}")
+        raise RefusedError(what, hint=f"qemu-esd status {shlex.quote(plan.vm)}")
     since = await _check_source(ctx)
     there = plan.target.host not in lost
     record = await _check_target(ctx) if there else arrival.guest_record(plan)
@@ -92,10 +93,14 @@ async def _check_source(ctx: Context) -> str | None:
     link = await records.link(host, plan.source.paths, plan.id)
     if link is None or link.put_aside:
         what = f"{plan.vm} needs nothing from here any more, and what is left is old"
-        raise RefusedError(what, host=host.name, hint=f"it is whole on {plan.target.host}: qemu-esd vm start {plan.vm}")
+        raise RefusedError(
+            what, host=host.name, hint=f"it is whole on {plan.target.host}: qemu-esd vm start {shlex.quote(plan.vm)}"
+        )
     here = await records.guest(host, plan.source.paths, plan.vm)
     if here is not None and (here.generation != plan.guest.generation or here.moved_to not in (None, plan.target.host)):
-        raise RefusedError(f"{plan.vm} has been here again since", host=host.name, hint=f"qemu-esd status {plan.vm}")
+        raise RefusedError(
+            f"{plan.vm} has been here again since", host=host.name, hint=f"qemu-esd status {shlex.quote(plan.vm)}"
+        )
     tops = [top.path for member in link.members if (top := top_image(member.chain))]
     for path in tops:
         await _check_image(host, path, aside.name_aside(path, plan.id))
@@ -117,12 +122,12 @@ async def _check_target(ctx: Context) -> GuestRecord:
     plan, host = ctx.plan, await ctx.target()
     there = await records.guest(host, plan.target.paths, plan.vm)
     if there is not None and there.moved_to is not None:
-        hint = f"qemu-esd status {plan.vm}"
+        hint = f"qemu-esd status {shlex.quote(plan.vm)}"
         raise RefusedError(f"{plan.vm} has moved on to {there.moved_to}", host=host.name, hint=hint)
     record = await arrival.record_on_target(ctx)
     if not record.upstream:
         what = f"{plan.vm} is settled there: it needs nobody, and what {plan.source.host} has is old"
-        raise RefusedError(what, host=host.name, hint=f"qemu-esd vm start {plan.vm}")
+        raise RefusedError(what, host=host.name, hint=f"qemu-esd vm start {shlex.quote(plan.vm)}")
     return record
 
 

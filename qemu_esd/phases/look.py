@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from dataclasses import dataclass
 
 from qemu_esd.errors import EsdError, QemuGoneError, RefusedError
@@ -120,14 +121,16 @@ async def _first_word(monitors: Monitors, host: str, monitor: str, vm: str) -> S
         return await monitors.get(host, monitor, vm)
     except QemuGoneError as error:
         what = f"{vm} has ended or moved away just now"
-        raise RefusedError(what, host=host, hint=f"qemu-esd status {vm}") from error
+        raise RefusedError(what, host=host, hint=f"qemu-esd status {shlex.quote(vm)}") from error
 
 
 def _not_running(vm: str, host: str, record: GuestRecord | None) -> EsdError:
     if record is not None and record.moved_to is not None:
         return RefusedError(f"{vm} has moved to {record.moved_to}", host=host, hint=f"add --from {record.moved_to}")
     if record is not None:
-        hint = f"a guest that is shut off moves cold: copy its images, then qemu-esd vm run {vm} --host ..."
+        hint = (
+            f"a guest that is shut off moves cold: copy its images, then qemu-esd vm run {shlex.quote(vm)} --host ..."
+        )
         return RefusedError(f"{vm} is shut off", host=host, hint=hint)
     return RefusedError(f"there is no guest {vm}", host=host, hint="see: qemu-esd vm list --host " + host)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 from qemu_esd.errors import RefusedError
@@ -60,7 +61,9 @@ def _check(station: Station, disk: DiskRecord, handler: Handler) -> None:
     host, name = station.host.name, station.record.name
     if link_of(disk.chain) is None:
         what = f"the link of {disk.id} to its source is cut" if disk.handler else f"every block of {disk.id} is here"
-        raise RefusedError(f"{what}: no other handler can answer", host=host, hint=f"qemu-esd status {name}")
+        raise RefusedError(
+            f"{what}: no other handler can answer", host=host, hint=f"qemu-esd status {shlex.quote(name)}"
+        )
     if not images(disk.chain):
         hint = f"migrate {name} on to a host with space"
         raise RefusedError(f"{disk.id} has no local space, so it stays redirected", host=host, hint=hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 from qemu_esd.errors import RefusedError
@@ -18,7 +19,7 @@ async def release(station: Station) -> Station:
         raise RefusedError(
             f"{record.name} still reads from {record.upstream[0].host}",
             host=station.host.name,
-            hint=f"qemu-esd settle {record.name}",
+            hint=f"qemu-esd settle {shlex.quote(record.name)}",
         )
     for behind in record.left_behind:
         host = await station.hosts.get(behind.host)

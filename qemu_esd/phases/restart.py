@@ -7,6 +7,7 @@ now; nothing of an earlier migration is needed but the link, if it still reads t
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 
 from qemu_esd.errors import EsdError, QemuGoneError, RefusedError
@@ -29,7 +30,7 @@ from qemu_esd.qmp.session import open_session
 async def start_again(host: Host, paths: HostPaths, record: GuestRecord) -> None:
     """Start the guest's QEMU, stopped: `cont` lets it run. Raises RefusedError if nobody knows how, or QEMU's words."""
     if not record.argv:
-        hint = f"qemu-esd vm run {record.name} with the words that it was started with"
+        hint = f"qemu-esd vm run {shlex.quote(record.name)} with the words that it was started with"
         raise RefusedError(f"nobody has written down how {record.name} was started", host=host.name, hint=hint)
     kept = [image.path for disk in record.disks for image in (*images(disk.chain), *disk.base)]
     if missing := set(kept) - await files.existing(host, *kept):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 
 from qemu_esd.errors import EsdError, RefusedError
@@ -25,7 +26,7 @@ def _refusal(ctx: Context, state: State, seen: Seen, wish: Wish) -> RefusedError
     plan, discards = ctx.plan, wish is Wish.DISCARD or state is State.DISCARDING
     if state is State.DISCARDED:
         what = f"migration {plan.id} is over: what {plan.target.host} had of {plan.vm} was given up"
-        return RefusedError(what, hint=f"qemu-esd status {plan.vm}")
+        return RefusedError(what, hint=f"qemu-esd status {shlex.quote(plan.vm)}")
     told = (
         f"{plan.vm} was left {state}: on {plan.source.host} {_SOURCE[seen.source]}, "
         f"on {plan.target.host} {_TARGET[seen.target]}"
@@ -37,15 +38,17 @@ def _refusal(ctx: Context, state: State, seen: Seen, wish: Wish) -> RefusedError
             hint = f"see that {host} and its QEMU answer; if they are dead for good, add: --force-lost {host}"
             return RefusedError(f"{told}; nothing was changed", hint=hint)
     if state.committed and wish is Wish.BACK and seen.source is not Source.RUNS:
-        hint = f"qemu-esd resume {plan.id}, then: qemu-esd migrate {plan.vm} {plan.source.host} --policy ..."
+        hint = (
+            f"qemu-esd resume {plan.id}, then: qemu-esd migrate {shlex.quote(plan.vm)} {plan.source.host} --policy ..."
+        )
         return RefusedError(f"{told}; after the commit there is no way back but another migration", hint=hint)
     if discards and seen.target is not Target.GONE:
-        hint = f"to bring it back as it is: qemu-esd migrate {plan.vm} {plan.source.host} --policy ..."
+        hint = f"to bring it back as it is: qemu-esd migrate {shlex.quote(plan.vm)} {plan.source.host} --policy ..."
         return RefusedError(f"{told}; nothing of it is given up while it lives", hint=hint)
     if discards and seen.source is not Source.RUNS:
         what = f"{told}; {plan.source.host} has nothing to come back to but old data"
-        return RefusedError(what, hint=f"start it where it is: qemu-esd vm start {plan.vm}")
-    hint = f"find out which one is right, end the other, then: qemu-esd status {plan.vm}"
+        return RefusedError(what, hint=f"start it where it is: qemu-esd vm start {shlex.quote(plan.vm)}")
+    hint = f"find out which one is right, end the other, then: qemu-esd status {shlex.quote(plan.vm)}"
     return RefusedError(f"{told}; nothing was changed", hint=hint)
 
 
