@@ -126,7 +126,7 @@ async def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert f"127.0.0.1:{port}/metrics".encode() in await serving.stderr.readline()
     taken = await start("--listen", f"127.0.0.1:{port}")
     _, said = await taken.communicate()
-    assert (taken.returncode, b"cannot listen" in said) == (1, True)
+    assert (taken.returncode, b"cannot listen" in said) == (3, True)
     text = await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
     assert of(parsed(text), "qemu_esd_migrations", state="planned") == [1]
     os.kill(serving.pid, signal.SIGINT)

@@ -121,6 +121,9 @@ async def recover(
     vm, source, target = story.plan.vm, story.plan.source.host, story.plan.target.host
     if wish is Wish.DISCARD and source in lost:
         raise UsageError(f"{source} is where {vm} would start", hint=f"name the one that is lost: {target}")
+    for host in lost:
+        if host not in (source, target):
+            raise UsageError(f"{host} is no host of migration {story.plan.id}", hint=f"they are {source} and {target}")
     async with mover_process.taken_over(vm), open_desk() as desk:
         with store.reopen(story.plan.id) as journal:
             async with keeping(journal, hooks.subject_of(story.plan), report) as books:

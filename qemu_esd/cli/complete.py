@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from qemu_esd.cli import complete_shells
-from qemu_esd.errors import EsdError
+from qemu_esd.errors import EsdError, UsageError
 from qemu_esd.log import logger
 from qemu_esd.model.policy import Handler
 
@@ -179,6 +179,21 @@ def stories(_: typer.Context) -> Iterator[str]:
     yield from _vms()
 
 
-Vm = Annotated[str, typer.Argument(autocompletion=vms)]
+def one_line(ctx: typer.Context, word: str | None) -> str | None:
+    """What can name a guest or a migration at all. Raises UsageError."""
+    if word is not None and not ctx.resilient_parsing and not (word.strip() and word.isprintable()):
+        raise UsageError(f"{word!r} is no name", hint="see: qemu-esd status")
+    return word
+
+
+def each_host(ctx: typer.Context, words: str | list[str] | None) -> str | list[str] | None:
+    """Hosts, also in lists. Raises UsageError for nothing where a host is named: it is not the same as none named."""
+    for word in [words] if isinstance(words, str) else words or []:
+        if not ctx.resilient_parsing and not all(name.strip() for name in word.split(",")):
+            raise UsageError(f"{word!r} names no host", hint="use what you would give to ssh, a lab host, or local")
+    return words
+
+
+Vm = Annotated[str, typer.Argument(autocompletion=vms, callback=one_line)]
 Suid = Annotated[str, typer.Argument(autocompletion=suids)]
-AHost = Annotated[str, typer.Argument(autocompletion=hosts)]
+AHost = Annotated[str, typer.Argument(autocompletion=hosts, callback=each_host)]

@@ -27,7 +27,11 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
 At = Annotated[
     str | None,
     typer.Option(
-        "--host", metavar="HOST", help="One of its hosts, if it is not known here.", autocompletion=complete.hosts
+        "--host",
+        metavar="HOST",
+        help="One of its hosts, if it is not known here.",
+        autocompletion=complete.hosts,
+        callback=complete.each_host,
     ),
 ]
 Policy = Annotated[
@@ -56,6 +60,7 @@ def create(
             metavar="HOST[,HOST]",
             help="Where it is; the first has its data.",
             autocompletion=complete.host_lists,
+            callback=complete.each_host,
         ),
     ] = None,
     policy: Policy = None,
@@ -95,7 +100,12 @@ def _whole_sectors(size: int) -> int:
 def show_all(
     host: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST", help="Only there; can be repeated.", autocompletion=complete.hosts),
+        typer.Option(
+            metavar="HOST",
+            help="Only there; can be repeated.",
+            autocompletion=complete.hosts,
+            callback=complete.each_host,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -137,12 +147,20 @@ def attach(
     vm: Annotated[
         str,
         typer.Argument(
-            help="A domain of libvirt; or any name, to be told the words of a bare QEMU.", autocompletion=complete.vms
+            help="A domain of libvirt; or any name, to be told the words of a bare QEMU.",
+            autocompletion=complete.vms,
+            callback=complete.one_line,
         ),
     ],
     host: Annotated[
         str,
-        typer.Option("--host", metavar="HOST", help="Where it is.", autocompletion=complete.hosts_of_device),
+        typer.Option(
+            "--host",
+            metavar="HOST",
+            help="Where it is.",
+            autocompletion=complete.hosts_of_device,
+            callback=complete.each_host,
+        ),
     ] = "local",
 ) -> None:
     """Make the device one more disk of a domain; or say how a bare QEMU is started with it."""
@@ -168,7 +186,10 @@ def move(
     to: Annotated[
         str,
         typer.Argument(
-            metavar="HOST", help="One of its hosts: where the guest is now.", autocompletion=complete.hosts_of_device
+            metavar="HOST",
+            help="One of its hosts: where the guest is now.",
+            autocompletion=complete.hosts_of_device,
+            callback=complete.each_host,
         ),
     ],
     policy: Policy = None,

@@ -16,7 +16,10 @@ def doctor(
     hosts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[HOST...]", help="Hosts to look at; all that are known, without.", autocompletion=complete.hosts
+            metavar="[HOST...]",
+            help="Hosts to look at; all that are known, without.",
+            autocompletion=complete.hosts,
+            callback=complete.each_host,
         ),
     ] = None,
     ports: Annotated[

@@ -30,7 +30,12 @@ def start(
     name: Annotated[str | None, typer.Argument()] = None,
     host: Annotated[
         str | None,
-        typer.Option(metavar="HOST", help="Where it runs; local if nothing is said.", autocompletion=complete.hosts),
+        typer.Option(
+            metavar="HOST",
+            help="Where it runs; local if nothing is said.",
+            autocompletion=complete.hosts,
+            callback=complete.each_host,
+        ),
     ] = None,
     toml: Annotated[
         Path | None, typer.Option(metavar="FILE", help="All of it from a file, with the same words as keys.")
@@ -124,7 +129,12 @@ def _from_file(file: Path, name: str | None, words: Mapping[str, object]) -> Gue
 def show_all(
     host: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST", help="Only there; can be repeated.", autocompletion=complete.hosts),
+        typer.Option(
+            metavar="HOST",
+            help="Only there; can be repeated.",
+            autocompletion=complete.hosts,
+            callback=complete.each_host,
+        ),
     ] = None,
 ) -> None:
     """Every QEMU on the hosts known here, ours or not."""
@@ -203,7 +213,9 @@ def console(name: complete.Vm) -> None:
     from qemu_esd.cli import terminal
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("the console needs a terminal", hint=f"to read what it said: qemu-esd vm log {name}")
+        raise UsageError(
+            "the console needs a terminal", hint=f"to read what it said: qemu-esd vm log {shlex.quote(name)}"
+        )
 
     async def work(hosts: Hosts) -> None:
         socket = await guests.console_socket(hosts, name, await _host_of(hosts, name))

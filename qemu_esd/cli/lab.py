@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from qemu_esd.hosts import lab
     from qemu_esd.hosts.base import Completed
 
+# What tc counts in 32 bits: bytes of a burst, microseconds.
+MOST_RATE, MOST_DELAY = 100 << 30, 4000.0
+
 app = typer.Typer(help="Two (or N) real hosts on this machine: namespaces, sshd, own state.", no_args_is_help=True)
 
 
@@ -141,6 +144,8 @@ def _parse_rate(text: str) -> int | None:
     rate = parse_rate(text)
     if rate < 1:
         raise UsageError("a rate is more than zero", hint="to stop everything: --down; to limit nothing: --rate none")
+    if rate > MOST_RATE:
+        raise UsageError(f"{text!r} is more than tc can limit to", hint="to limit nothing: --rate none")
     return rate
 
 
@@ -151,7 +156,10 @@ def parse_delay(text: str) -> float | None:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
     if match is None:
         raise UsageError(f"{text!r} is not a delay", hint="write it like 10ms, or none")
-    return float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[match[2]] or None
+    seconds = float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[match[2]]
+    if seconds > MOST_DELAY:
+        raise UsageError(f"{text!r} is longer than tc can delay", hint="to swallow everything: --down")
+    return seconds or None
 
 
 def _link_line(link: lab.Link) -> str:

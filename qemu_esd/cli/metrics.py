@@ -10,7 +10,7 @@ import typer
 
 from qemu_esd.cli import render
 from qemu_esd.cli.running import is_interruption, run
-from qemu_esd.errors import EsdError, UsageError
+from qemu_esd.errors import EsdError, RefusedError, UsageError
 from qemu_esd.units import check_seconds
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def metrics(
         raise UsageError("say where metrics are to go", hint="--listen 127.0.0.1:9790, or --textfile FILE")
     if every is not None:
         check_seconds("--every", every, LEAST_SECONDS)
+    if textfile is not None:
+        render.check_file(textfile, "--textfile")
     if listen is not None:
         _until_interrupted(_serve(*parse_address(listen), every or EVERY_SECONDS))
     elif textfile is not None and every is not None:
@@ -105,7 +107,7 @@ async def _serve(address: str, port: int, every: float) -> None:
     try:
         server, _ = start_http_server(port, address, registry)
     except OSError as error:
-        raise EsdError(
+        raise RefusedError(
             f"cannot listen on {address}:{port}: {error.strerror}", hint="name another one: --listen"
         ) from error
     render.note(f"metrics on http://{address}:{port}/metrics, looked at every {every:g} s; Ctrl-C ends")

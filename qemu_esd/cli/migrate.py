@@ -22,13 +22,25 @@ redirect: read from the source whenever asked for, keep nothing
 miss: data left behind cannot be read (the guest's caching layer fetches it elsewhere)"""
 
 
+# What QEMU takes at most.
+MOST_DOWNTIME_MS = 2_000_000
 _IN_ONE_LINE = POLICIES.replace("\n", "; ")
 
 
 def migrate(
-    vm: Annotated[str, typer.Argument(help="A running guest with local disks.", autocompletion=complete.vms)],
+    vm: Annotated[
+        str,
+        typer.Argument(
+            help="A running guest with local disks.", autocompletion=complete.vms, callback=complete.one_line
+        ),
+    ],
     host: Annotated[
-        str, typer.Argument(help="Where it is to run: as for ssh, or a lab host.", autocompletion=complete.hosts)
+        str,
+        typer.Argument(
+            help="Where it is to run: as for ssh, or a lab host.",
+            autocompletion=complete.hosts,
+            callback=complete.each_host,
+        ),
     ],
     policy: Annotated[
         str | None,
@@ -42,7 +54,11 @@ def migrate(
     source: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="HOST", help="Where it runs now, if that is not known.", autocompletion=complete.hosts
+            "--from",
+            metavar="HOST",
+            help="Where it runs now, if that is not known.",
+            autocompletion=complete.hosts,
+            callback=complete.each_host,
         ),
     ] = None,
     disk_policy: Annotated[
@@ -183,8 +199,9 @@ def parse_limit(text: str) -> int:
 
 
 def _milliseconds(downtime: int | None) -> int | None:
-    if downtime is not None and downtime < 1:
-        raise UsageError("--downtime must be at least one millisecond", hint="QEMU's own limit is 300")
+    if downtime is not None and not 1 <= downtime <= MOST_DOWNTIME_MS:
+        what = f"--downtime is at least one millisecond, and at most {MOST_DOWNTIME_MS}"
+        raise UsageError(what, hint="QEMU's own limit is 300")
     return downtime
 
 

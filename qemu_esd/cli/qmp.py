@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from qemu_esd.adhoc import Peer
     from qemu_esd.qmp.client import Listener
 
+_COMMAND = re.compile(r"[A-Za-z0-9_.-]+")
+
 
 def qmp(
     vm: Annotated[
@@ -28,6 +31,7 @@ def qmp(
             metavar="VM[@HOST]",
             help="A guest; or the path handler of VM, or of a device, on HOST.",
             autocompletion=complete.peers,
+            callback=complete.one_line,
         ),
     ],
     words: Annotated[
@@ -44,7 +48,11 @@ def qmp(
     host: Annotated[
         str | None,
         typer.Option(
-            "--host", metavar="HOST", help="Where the guest runs, if that is not known.", autocompletion=complete.hosts
+            "--host",
+            metavar="HOST",
+            help="Where the guest runs, if that is not known.",
+            autocompletion=complete.hosts,
+            callback=complete.each_host,
         ),
     ] = None,
     write: Annotated[
@@ -105,6 +113,8 @@ async def understood(peer: Peer, words: Sequence[str]) -> tuple[str, dict[str, A
             raise UsageError("a whole message has its arguments in it", hint="leave the other words out")
         return arguments.parse_message(words[0])
     command, given = words[0], words[1:]
+    if not _COMMAND.fullmatch(command):
+        raise UsageError(f"{command!r} is no command of QMP", hint="write COMMAND KEY=VALUE..., or a whole message")
     if arguments.is_json(given):
         return command, arguments.json_object(given[0])
     return command, arguments.parse(await schema.load(peer.session), command, given) if given else {}

@@ -25,6 +25,7 @@ Word = Annotated[
         metavar="[ID|VM]",
         help="A migration, or its guest; needed where there are several.",
         autocompletion=complete.migrations,
+        callback=complete.one_line,
     ),
 ]
 Lost = Annotated[
@@ -34,6 +35,7 @@ Lost = Annotated[
         metavar="HOST",
         help="Your word that HOST is dead and will not come back as it was.",
         autocompletion=complete.hosts,
+        callback=complete.each_host,
     ),
 ]
 Discard = Annotated[
@@ -49,6 +51,7 @@ Host = Annotated[
         metavar="HOST",
         help="A host of it: for a migration that a controller has begun which is lost.",
         autocompletion=complete.hosts,
+        callback=complete.each_host,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]

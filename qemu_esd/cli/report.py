@@ -14,7 +14,10 @@ def report(
     word: Annotated[
         str,
         typer.Argument(
-            metavar="ID|VM", help="A migration, or a guest for its last one.", autocompletion=complete.stories
+            metavar="ID|VM",
+            help="A migration, or a guest for its last one.",
+            autocompletion=complete.stories,
+            callback=complete.one_line,
         ),
     ],
     output: Annotated[

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def map_disks(
-    vm: Annotated[str, typer.Argument(autocompletion=complete.vms_and_suids)],
+    vm: Annotated[str, typer.Argument(autocompletion=complete.vms_and_suids, callback=complete.one_line)],
     disk: Annotated[
         str | None, typer.Argument(help="One disk; all of them otherwise.", autocompletion=complete.disks)
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import AsyncExitStack
 from typing import Annotated
 
@@ -14,17 +15,32 @@ from qemu_esd.model.policy import parse_handler
 
 
 def share(
-    domain: Annotated[str, typer.Argument(help="A domain of libvirt.", autocompletion=complete.vms)],
+    domain: Annotated[
+        str, typer.Argument(help="A domain of libvirt.", autocompletion=complete.vms, callback=complete.one_line)
+    ],
     disk: Annotated[
         str | None,
         typer.Argument(help="What libvirt calls the disk (vda); not needed for one.", autocompletion=complete.disks),
     ] = None,
     host: Annotated[
-        str, typer.Option("--host", metavar="HOST", help="Where the domain is.", autocompletion=complete.hosts)
+        str,
+        typer.Option(
+            "--host",
+            metavar="HOST",
+            help="Where the domain is.",
+            autocompletion=complete.hosts,
+            callback=complete.each_host,
+        ),
     ] = "local",
     others: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="HOST[,HOST]", help="Where it may move to.", autocompletion=complete.host_lists),
+        typer.Option(
+            "--with",
+            metavar="HOST[,HOST]",
+            help="Where it may move to.",
+            autocompletion=complete.host_lists,
+            callback=complete.each_host,
+        ),
     ] = None,
     policy: Annotated[
         str,
@@ -47,9 +63,13 @@ def share(
     from qemu_esd import devices, sharing
     from qemu_esd.model.device_request import check_owner, check_policy
 
+    if undo and (others or owner):
+        raise UsageError("--undo gives a disk back, and goes with neither --with nor --owner")
     names = tuple(name for word in others or () for name in word.split(",") if name)
     if not names and not undo:
-        raise UsageError("to which hosts may it move?", hint=f"qemu-esd share {domain} --host {host} --with HOST")
+        raise UsageError(
+            "to which hosts may it move?", hint=f"qemu-esd share {shlex.quote(domain)} --host {host} --with HOST"
+        )
     wanted = sharing.Wanted(names, check_policy(parse_handler(policy)), check_owner(owner))
 
     async def work() -> dict[str, object]:
@@ -73,7 +93,7 @@ def share(
         render.show(f"{told['disk']} of {domain} is {told['image']} again")
     else:
         render.show(f"{told['disk']} of {domain} is the device {told['device']}")
-        render.note(f"to move it: virsh migrate --live {domain} qemu+ssh://{names[0]}/system")
+        render.note(f"to move it: virsh migrate --live {shlex.quote(domain)} qemu+ssh://{names[0]}/system")
 
 
 async def _ask(domain: str, host: str) -> None:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 def status(
     vm: Annotated[
         str | None,
-        typer.Argument(help="One guest, in full; all that are known otherwise.", autocompletion=complete.vms),
+        typer.Argument(
+            help="One guest, in full; all that are known otherwise.",
+            autocompletion=complete.vms,
+            callback=complete.one_line,
+        ),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Again and again, until q; without a terminal a line per change.")

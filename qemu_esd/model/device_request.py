@@ -13,6 +13,8 @@ from qemu_esd.model.request import DEFAULT_PORTS
 from qemu_esd.model.suid import MAX_LENGTH
 
 _SUID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_LENGTH - 1}}}")
+# What the kernel takes for none.
+_NO_ID = (1 << 32) - 1
 POLICIES = (Handler.ON_DEMAND, Handler.BACKGROUND, Handler.REDIRECT)
 
 
@@ -46,7 +48,8 @@ def check_policy(handler: Handler) -> Handler:
 
 def check_owner(text: str) -> str:
     """Raises UsageError."""
-    if text and not re.fullmatch(r"\d+:\d+", text):
+    ids = re.fullmatch(r"([0-9]{1,10}):([0-9]{1,10})", text)
+    if text and not (ids and all(int(id) < _NO_ID for id in ids.groups())):
         raise UsageError(f"{text!r} is not a user and a group in numbers", hint="--owner 64055:64055")
     return text
 

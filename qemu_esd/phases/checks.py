@@ -178,10 +178,15 @@ def _places_for_writes(request: Request) -> Iterator[Problem]:
         yield Problem(request.target, what, "use it with --policy redirect")
 
 
+def inside(folder: str) -> str:
+    """A name that is there only if `folder` is one."""
+    return f"{folder}/."
+
+
 def missing_folder(request: Request, present: frozenset[str]) -> Iterator[Problem]:
     """The user's own folder for overlays has to be there: a slip of the pen must not fill another file system."""
     folder = request.overlay_folder
-    if request.local_space and folder is not None and folder not in present:
+    if request.local_space and folder is not None and inside(folder) not in present:
         yield Problem(request.target, f"there is no folder {folder}", f"on it: mkdir -p {shlex.quote(folder)}")
 
 

@@ -61,7 +61,7 @@ async def propose(hosts: Hosts, monitors: Monitors, request: Request, claims: Cl
     members = [disk.member for disk in plan.disks]
     free, present, unknown = await asyncio.gather(
         files.free_bytes(target_host, folder),
-        files.existing(target_host, folder, *_paths(members, carried)),
+        files.existing(target_host, checks.inside(folder), *_paths(members, carried)),
         _options_problems(plan, target_host, target.qemu),
     )
     problems = (

@@ -103,6 +103,8 @@ async def test_the_target_is_not_fit(fleet: Fleet) -> None:
         assert proposal.problems == ()
     async with refusing(fleet, guest, RefusedError, "hostB: .*no folder /srv/no ne", "mkdir -p '/srv/no ne'"):
         await migrate(overlay_folder="/srv/no ne")
+    async with refusing(fleet, guest, RefusedError, "hostB: .*no folder /etc/passwd", "mkdir"):
+        await migrate(overlay_folder="/etc/passwd")
     with existing(fleet.b, f"/var/lib/qemu-esd/disks/vm1.{guest.suid(VDB)}.g1.qcow2"):
         async with refusing(fleet, guest, RefusedError, "hostB: .*g1.qcow2 is there already", "move it away"):
             await migrate()

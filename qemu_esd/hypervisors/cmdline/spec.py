@@ -12,7 +12,7 @@ from qemu_esd.errors import UsageError
 from qemu_esd.hypervisors.cmdline.disk_spec import GuestDisk, disks_from
 from qemu_esd.hypervisors.cmdline.keyval import Arguments, keyval, parse
 from qemu_esd.hypervisors.cmdline.nearest import nearest
-from qemu_esd.units import parse_size
+from qemu_esd.units import MIB, parse_size
 
 DEFAULT_MEMORY = 512 << 20
 DEFAULT_NIC_MODEL = "virtio-net-pci"
@@ -54,7 +54,8 @@ class GuestSpec:
 
 def check_name(name: str) -> str:
     """The name, if a VM may be called so. Raises UsageError."""
-    if not 1 <= len(name) <= _NAME_LENGTH or not name.isprintable() or "/" in name or name[0] in "-.":
+    first = name.strip()[:1]
+    if len(name) > _NAME_LENGTH or not name.isprintable() or "/" in name or first in ("", "-", "."):
         raise UsageError(
             f"{name!r} cannot be the name of a VM",
             hint=f"use 1 to {_NAME_LENGTH} printable characters, no /, and no - or . at the start",
@@ -89,8 +90,11 @@ def check_spec(spec: GuestSpec) -> GuestSpec:
         raise UsageError(f"machine {spec.machine!r} is not a q35", hint="write q35, or pc-q35-7.2 and the like")
     if spec.uuid is not None and not _UUID.fullmatch(spec.uuid):
         raise UsageError(f"{spec.uuid!r} is not a UUID")
-    if spec.smp < 1 or spec.memory < 1:
-        raise UsageError("a guest needs at least one CPU and some memory")
+    if spec.smp < 1:
+        raise UsageError("a guest needs at least one CPU")
+    if spec.memory < MIB:
+        # QEMU's own -m counts in MiB.
+        raise UsageError(f"{spec.memory} bytes of memory are too few for a guest", hint="write it with its unit: 512M")
     for word in (spec.cpu, spec.kernel, spec.initrd, spec.firmware, *spec.extra):
         if word is not None and ("\0" in word or "\n" in word):
             raise UsageError(f"{word!r} has a line break or a NUL in it")

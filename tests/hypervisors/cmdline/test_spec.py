@@ -213,6 +213,7 @@ def test_wrong_toml_names_the_key(text: str, said: str, hint: str | None) -> Non
         ("initrd", "/i", "need a kernel"),
         ("machine", "pc", "not a q35"),
         ("uuid", "1-2", "not a UUID"),
+        ("memory", 512, "512 bytes of memory are too few"),
         ("firmware", "/a\nb", "line break"),
         ("extra", ("-device", "a\0b"), "NUL"),
     ],
