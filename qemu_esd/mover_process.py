@@ -20,7 +20,7 @@ from pathlib import Path
 from qemu_esd.errors import RefusedError, TimedOutError
 from qemu_esd.journal import shelf, store
 from qemu_esd.journal.lines import JournalError
-from qemu_esd.journal.store import home
+from qemu_esd.journal.store import room
 from qemu_esd.log import logger
 
 END_SECONDS = 60.0
@@ -45,9 +45,7 @@ class Mover:
 
 
 def _folder() -> Path:
-    folder = home().absolute() / "movers"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    return room("movers").absolute()
 
 
 def _argv(vm: str, release: bool) -> list[str]:

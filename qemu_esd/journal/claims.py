@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from qemu_esd.journal.lines import JournalError
-from qemu_esd.journal.store import home
+from qemu_esd.journal.store import room
 
 
 class Claims:
@@ -42,12 +41,7 @@ def opened() -> Iterator[Claims]:
 
 
 def _folder() -> Path:
-    folder = home() / "ports"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise JournalError(f"{folder} cannot be made: {error.strerror}", hint="see that you may write there") from error
-    return folder
+    return room("ports")
 
 
 def _locked(descriptor: int, path: Path) -> bool:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from qemu_esd.journal.store import home, write_file
+from qemu_esd.journal.store import room, write_file
 
 
 def _folder() -> Path:
-    folder = home() / "devices"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    return room("devices")
 
 
 def remember(suid: str, hosts: tuple[str, ...]) -> None:

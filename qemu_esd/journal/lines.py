@@ -17,6 +17,10 @@ class JournalError(EsdError):
     """The controller's disk does not take what must be written down before it is done."""
 
 
+class HomeError(JournalError, RefusedError):
+    """The controller has no folder of its own: nothing can be written down, so nothing is begun."""
+
+
 class DamagedJournalError(JournalError, RefusedError):
     """A journal that cannot be read, or not to its end: what it held is unknown, so nobody goes on with it."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qemu_esd.journal import codec
-from qemu_esd.journal.store import home, write_file
+from qemu_esd.journal.store import room, write_file
 from qemu_esd.log import logger
 from qemu_esd.model.host import vm_key
 
@@ -21,9 +21,7 @@ class Known:
 
 
 def _folder() -> Path:
-    folder = home() / "guests"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    return room("guests")
 
 
 def remember(name: str, host: str) -> None:

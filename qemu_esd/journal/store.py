@@ -17,7 +17,7 @@ import platformdirs
 
 from qemu_esd.errors import RefusedError
 from qemu_esd.journal import codec, lines
-from qemu_esd.journal.lines import JournalError, NotBegunError
+from qemu_esd.journal.lines import HomeError, JournalError, NotBegunError
 from qemu_esd.model.plan import Plan
 from qemu_esd.model.record import Entered, Entry, Held, Planned, Released, State
 from qemu_esd.model.resource import Resource
@@ -27,6 +27,17 @@ def home() -> Path:
     """The controller's own folder: journals and the list of known guests."""
     named = os.environ.get("QEMU_ESD_STATE")
     return Path(named) if named else Path(platformdirs.user_state_dir("qemu-esd"))
+
+
+def room(name: str) -> Path:
+    """A folder in it. Raises HomeError."""
+    path = home() / name
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "see that you may write there, or name another place: QEMU_ESD_STATE"
+        raise HomeError(f"{path} cannot be made: {error.strerror}", hint=hint) from error
+    return path
 
 
 @dataclass(frozen=True)
@@ -124,12 +135,7 @@ class Journal:
 
 def folder() -> Path:
     """Where all journals are."""
-    path = home() / "migrations"
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise JournalError(f"{path} cannot be made: {error.strerror}", hint="see that you may write there") from error
-    return path
+    return room("migrations")
 
 
 def path_of(id: str) -> Path:

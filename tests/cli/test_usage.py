@@ -157,6 +157,31 @@ def test_nothing_is_known(say: Say) -> None:
     assert "vm list" in say("status").out
 
 
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("QEMU_ESD_STATE", ("status",)),
+        ("QEMU_ESD_STATE", ("resume",)),
+        ("QEMU_ESD_STATE", ("report", "vm1")),
+        ("QEMU_ESD_STATE", (*MIGRATE, "--from", "hostA")),
+        ("QEMU_ESD_STATE", ("device", "list")),
+        ("QEMU_ESD_STATE", ("vm", "forget", "vm1")),
+        ("QEMU_ESD_LAB", ("lab", "status")),
+        ("QEMU_ESD_LAB", ("lab", "up")),
+        ("QEMU_ESD_LAB", ("lab", "exec", "hostA", "--", "true")),
+    ],
+)
+def test_a_folder_of_ours_that_is_none(
+    say: Say, variable: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, str(tmp_path / "file"))
+    told = say(*words)
+    assert (told.status, told.out, told.err.count("error: ")) == (3, "", 1)
+    assert str(tmp_path / "file") in told.err
+    assert variable in told.err
+
+
 def test_a_shut_off_guest_is_said_to_be_so(say: Say) -> None:
     registry.remember("esd-test-off", "local")
     told = say("status")

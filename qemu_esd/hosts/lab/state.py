@@ -92,7 +92,11 @@ def host_name(number: int) -> str:
 
 
 def lab_root() -> Path:
-    return Path(os.environ.get("QEMU_ESD_LAB") or DEFAULT_ROOT).absolute()
+    """Raises RefusedError for what can be no folder of a lab."""
+    root = Path(os.environ.get("QEMU_ESD_LAB") or DEFAULT_ROOT).absolute()
+    if root.exists() and not root.is_dir():
+        raise RefusedError(f"{root} is no folder", hint="QEMU_ESD_LAB names that of the lab")
+    return root
 
 
 def lab_data(root: Path) -> Path:
