@@ -55,13 +55,13 @@ async def create(crew: Crew, wanted: DeviceRequest) -> DeviceRecord:
         record = await device_make.decided(hosts, wanted, taken)
         # A kill from here on: the controller knows that there is something, and where.
         devices.remember(record.suid, record.hosts)
+        await device_make.claim(crew, record)
         try:
-            await device_make.make(crew, record)
+            return await device_make.make(crew, record)
         except BaseException:
             await device_make.remove(crew, record, keep_image=record.borrowed)
             devices.forget(record.suid)
             raise
-    return record
 
 
 async def find(crew: Crew, suid: str, host: str | None = None) -> DeviceRecord:
@@ -72,6 +72,7 @@ async def find(crew: Crew, suid: str, host: str | None = None) -> DeviceRecord:
     if record is None:
         if silent:
             raise silent[0]
+        devices.forget(suid)
         raise RefusedError(f"there is no device {suid}", hint="qemu-esd device list; on other hosts: --host HOST")
     devices.remember(suid, record.hosts)
     return record
@@ -88,6 +89,7 @@ async def held(crew: Crew, suid: str, host: str | None) -> DeviceRecord:
         _, silent = await device_records.newest(crew.hosts, record.hosts, suid)
         if silent:
             raise silent[0]
+        _check_made(record)
         # Who was quicker has changed what we have read before we held it.
         if record == before:
             return record
@@ -95,11 +97,19 @@ async def held(crew: Crew, suid: str, host: str | None) -> DeviceRecord:
         before = record
 
 
+def _check_made(record: DeviceRecord) -> None:
+    """Raises RefusedError."""
+    if record.is_being_made:
+        what = f"{record.suid} is being made, or that was broken off"
+        raise RefusedError(what, hint=f"if nobody is at work on it: qemu-esd device delete {record.suid}")
+
+
 async def guest_words(crew: Crew, suid: str, host: str) -> tuple[str, ...]:
     """The words of a bare QEMU on `host` for a disk on the device."""
     record = await find(crew, suid, None if devices.hosts_of(suid) else host)
     if host not in record.hosts:
         raise UsageError(f"{suid} is not on {host}", hint=f"its hosts are {', '.join(record.hosts)}")
+    _check_made(record)
     return device_argv.guest_words(record, record.seat(host))
 
 
@@ -244,6 +254,7 @@ async def restore(crew: Crew, suid: str, host: str | None = None) -> DeviceRecor
     _, silent = await device_records.newest(crew.hosts, record.hosts, suid)
     if silent:
         raise silent[0]
+    _check_made(record)
     for seat in sorted(record.seats, key=lambda seat: seat.host != record.authority):
         await device_units.start_missing(await crew.hosts.get(seat.host), record, seat)
     record = await held(crew, suid, host)
@@ -255,11 +266,11 @@ async def delete(crew: Crew, suid: str, host: str | None = None, *, keep_image: 
     """The device is gone, with the images that we have made; with `keep_image` those that have its data now stay, to be
     used without it. Raises RefusedError while somebody uses it."""
     record = await find(crew, suid, host)
-    for seat in record.seats:
+    for seat in await device_make.seats_of(crew, record):
         there = await crew.hosts.get(seat.host)
         if users := await device_clients.clients(there, device.socket(seat.paths, suid)):
             what = f"{suid} is used there by {users[0].program} (pid {users[0].pid})"
             raise RefusedError(what, host=seat.host, hint="end it, or take the disk out of it")
-    await device_make.remove(crew, record, keep_image=keep_image)
+    await device_make.remove(crew, record, keep_image=keep_image or (record.is_being_made and record.borrowed))
     devices.forget(suid)
     return record

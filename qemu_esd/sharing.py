@@ -153,9 +153,14 @@ async def share(crew: Crew, target: Target, wanted: Wanted, tell: Callable[[str]
         await sharing.save(target.connection, target.name)
     try:
         record = await devices.create(crew, order)
+    except BaseException:
+        # Of the device nothing is left: if there is one, somebody else was quicker.
+        await _put_back(crew, target, None)
+        raise
+    try:
         await _bring(target, change)
     except BaseException:
-        await _put_back(crew, target)
+        await _put_back(crew, target, record)
         raise
     return record
 
@@ -169,15 +174,15 @@ async def _bring(target: Target, change: sharing.Change) -> None:
         await sharing.start(target.connection, target.name)
 
 
-async def _put_back(crew: Crew, target: Target) -> None:
+async def _put_back(crew: Crew, target: Target, made: DeviceRecord | None) -> None:
     """As it was, the definition first: from it, and not from what we remember, a kill in here leaves a domain that
     starts. The saved guest may have been read already, then there is none to be changed."""
     top = target.disk.chain[0]
     image = Image(top.place, top.format or "raw")
     await sharing.define(target.connection, target.name, target.definition)
-    # Perhaps it was never made.
-    with suppress(EsdError):
-        await devices.delete(crew, target.device, target.host, keep_image=True)
+    if made is not None:
+        with suppress(EsdError):
+            await devices.delete(crew, made.suid, target.host, keep_image=True)
     if not target.runs:
         return
 

@@ -69,6 +69,8 @@ def advice(view: View) -> list[str]:
 def socket(record: DeviceRecord) -> str:
     """Its local name, for an NBD client."""
     return f"nbd+unix:///{record.suid}?socket={device.socket(record.seats[0].paths, record.suid)}"
+    if record.is_being_made:
+        return [f"if nobody is making it any more, to remove what there is: qemu-esd device delete {record.suid}"]
 
 
 def state(record: DeviceRecord) -> str:
@@ -86,6 +88,8 @@ def facts(record: DeviceRecord) -> dict[str, Any]:
         "suid": record.suid,
         "size": record.size,
         "authority": record.authority,
+    if record.is_being_made:
+        return "being made"
         "hosts": list(record.hosts),
         "handler": record.handler,
         "policy": record.policy,

@@ -17,6 +17,21 @@ sync -- "$1.new"
 mv -f -- "$1.new" "$1"
 """
 
+# Of two that come at once one gives its file the name. The folder may vanish under us only while it is empty.
+_WRITE_FIRST = r"""
+set -e
+umask 077
+mkdir -p -- "$(dirname -- "$1")"
+new=$1.$$.new
+cat >"$new"
+if [ "$(wc -c <"$new")" -ne "$2" ]; then rm -f -- "$new"; echo "$1: cut off" >&2; exit 1; fi
+sync -- "$new"
+if ln -- "$new" "$1" 2>/dev/null; then echo first; fi
+rm -f -- "$new"
+[ -e "$1" ]
+sync -- "$(dirname -- "$1")"
+"""
+
 _RENAME = r"""
 set -e
 if [ -e "$1" ]; then
@@ -54,6 +69,11 @@ sync -- "$2" "$(dirname -- "$2")"
 async def write(host: Host, path: str, data: bytes) -> None:
     """Write `data` to `path` (0600) so that a kill leaves the old content or the new, never a part."""
     await shell(host, _WRITE, path, str(len(data)), stdin=data)
+
+
+async def write_first(host: Host, path: str, data: bytes) -> bool:
+    """The same, where there is no such file yet. False: there is, or somebody else was quicker; nothing is changed."""
+    return bool((await shell(host, _WRITE_FIRST, path, str(len(data)), stdin=data)).text)
 
 
 async def read(host: Host, path: str) -> bytes | None:

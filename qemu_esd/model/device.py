@@ -76,7 +76,7 @@ class DeviceRecord:
     `size` in bytes. `chain` is the authority's; it ends in a link while `behind` has data that is not here. `handler`:
     how absent data is read; `policy`: what a move without other words does. `borrowed`: the first image was there
     before the device. `owner` (uid:gid) may connect to the local socket, besides root. `term` counts the changes of
-    authority.
+    authority. Generation 0: it is being made.
     """
 
     suid: str
@@ -104,6 +104,15 @@ class DeviceRecord:
     @property
     def hosts(self) -> tuple[str, ...]:
         return tuple(seat.host for seat in self.seats)
+
+    @property
+    def is_being_made(self) -> bool:
+        """Or that was broken off."""
+        return self.generation == 0
+
+    def is_of(self, other: DeviceRecord) -> bool:
+        """Whether both are of one device, and not of two that were given the same SUID: export names are random."""
+        return self.seats == other.seats
 
     @property
     def top(self) -> Image:

@@ -14,6 +14,11 @@ CHECK = "devices"
 def of_host(host: str, devices: Iterable[DeviceRecord]) -> Iterator[Finding]:
     """What a host knows of devices, by itself."""
     for record in devices:
+        if record.is_being_made:
+            what = f"the device {record.suid} is being made, or that was broken off"
+            delete = f"qemu-esd device delete {shlex.quote(record.suid)} --host {shlex.quote(host)}"
+            hint = f"if nobody is at work on it: {delete}"
+            yield Finding(host, CHECK, Level.PROBLEM, what, "nobody can use it, or make another one of that SUID", hint)
         if record.move is not None:
             what = f"the device {record.suid} is about to move from {record.authority} to {record.move.target}"
             why = "until the move has come to its end no guest can be started on it elsewhere"
@@ -26,6 +31,8 @@ def of_pair(a: str, of_a: Iterable[DeviceRecord], b: str, of_b: Iterable[DeviceR
     here, there = ({record.suid: record for record in records} for records in (of_a, of_b))
     for suid in sorted({*here, *there}):
         known = [side[suid] for side in (here, there) if suid in side]
+        if any(record.is_being_made for record in known):
+            continue
         newest = max(known, key=lambda record: record.generation)
         if {a, b} <= set(newest.hosts) and known != [newest, newest] and newest.move is None:
             what = f"they do not know the same of the device {suid}"

@@ -51,7 +51,7 @@ class View:
     def is_broken_off(self) -> bool:
         """Whether its hosts do not all know the same, or a move has not come to its end."""
         knows = {place.knows for place in self.places if place.error is None}
-        return self.record.move is not None or knows != {self.record.generation}
+        return self.record.is_being_made or self.record.move is not None or knows != {self.record.generation}
 
 
 async def look(crew: Crew, record: DeviceRecord) -> View:

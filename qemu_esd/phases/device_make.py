@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import shlex
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from qemu_esd.errors import RefusedError, UsageError
 from qemu_esd.hosts import facts, files, qemu_img
@@ -47,10 +49,18 @@ async def _check_hosts(hosts: Sequence[Host], wanted: DeviceRequest) -> None:
         if here.paths.run != (await facts.look(hosts[0])).paths.run:
             what = "its folders are not those of the other hosts, so the device would have another name there"
             raise RefusedError(what, host=host.name, hint="be root on all of them, or the same user")
-        present = await files.existing(host, device.state_folder(here.paths, wanted.suid))
-        if present:
-            what = f"there is a device {wanted.suid} already"
-            raise RefusedError(what, host=host.name, hint=f"qemu-esd device show {wanted.suid} --host {host.name}")
+        if (there := await device_records.on(host, here.paths, wanted.suid)) is not None:
+            raise already_there(host, there)
+
+
+def already_there(host: Host, there: DeviceRecord) -> RefusedError:
+    """What to say where a device of that SUID is."""
+    named = f"{shlex.quote(there.suid)} --host {shlex.quote(host.name)}"
+    if there.is_being_made:
+        what = f"a device {there.suid} is being made there, or that was broken off"
+        return RefusedError(what, host=host.name, hint=f"if nobody is at work on it: qemu-esd device delete {named}")
+    what = f"there is a device {there.suid} already"
+    return RefusedError(what, host=host.name, hint=f"qemu-esd device show {named}")
 
 
 async def decided(hosts: Sequence[Host], wanted: DeviceRequest, taken: Claims) -> DeviceRecord:
@@ -60,7 +70,7 @@ async def decided(hosts: Sequence[Host], wanted: DeviceRequest, taken: Claims) -
     return DeviceRecord(
         suid=wanted.suid,
         size=wanted.size,
-        generation=1,
+        generation=0,
         seats=seats,
         authority=hosts[0].name,
         chain=chain,
@@ -96,29 +106,63 @@ async def _promised(host: Host) -> frozenset[int]:
     return frozenset(seat.port for record in records for seat in record.seats if seat.host == host.name)
 
 
-async def make(crew: Crew, record: DeviceRecord) -> None:
-    key = secrets.token_hex(32)
+async def claim(crew: Crew, record: DeviceRecord) -> None:
+    """The record comes first, on all hosts: of two who make a device of one SUID at once one gets all of them, as all
+    go from host to host in the same order; and by it `device delete` knows what to remove after a kill.
+
+    Raises RefusedError for who comes second, with nothing left of it.
+    """
+    try:
+        for seat in sorted(record.seats, key=lambda seat: seat.site.address):
+            host = await crew.hosts.get(seat.host)
+            if not await device_records.write_first(host, seat.paths, record):
+                raise already_there(host, await device_records.on(host, seat.paths, record.suid) or record)
+    except BaseException:
+        await _unclaim(crew, record)
+        raise
+
+
+async def _unclaim(crew: Crew, record: DeviceRecord) -> None:
     for seat in record.seats:
         host = await crew.hosts.get(seat.host)
-        # First of all: by it `device delete` knows what to remove after a kill.
-        await device_records.write(host, seat.paths, record)
-        await device_units.make_folders(host, seat, record.suid, key)
+        there = await device_records.on(host, seat.paths, record.suid)
+        if there is not None and there.is_of(record):
+            await device_records.remove(host, seat.paths, record.suid)
+
+
+async def make(crew: Crew, record: DeviceRecord) -> DeviceRecord:
+    """What is needed first, so that with the next generation all that is not there can be made by `device restore`."""
+    key = secrets.token_hex(32)
+    for seat in record.seats:
+        await device_units.make_folders(await crew.hosts.get(seat.host), seat, record.suid, key)
     if not record.borrowed:
         host = await crew.hosts.get(record.authority)
         await qemu_img.create_raw(host, record.top.path, record.size)
+    record = replace(record, generation=1)
     await device_daemons.apply(crew, record)
+    return record
+
+
+async def seats_of(crew: Crew, record: DeviceRecord) -> tuple[Seat, ...]:
+    """All but those on hosts that have another device of the same SUID: one that was made at once, and was quicker."""
+    hosts = [await crew.hosts.get(seat.host) for seat in record.seats]
+    of_others = [
+        await device_records.is_of_another(host, seat.paths, record)
+        for host, seat in zip(hosts, record.seats, strict=True)
+    ]
+    return tuple(seat for seat, is_not_ours in zip(record.seats, of_others, strict=True) if not is_not_ours)
 
 
 async def remove(crew: Crew, record: DeviceRecord, *, keep_image: bool) -> None:
     """Those that forward first, and on each host the record last: at each moment of it what is left is a device, and
     can be deleted again."""
-    for seat in sorted(record.seats, key=lambda seat: seat.host == record.authority):
+    for seat in sorted(await seats_of(crew, record), key=lambda seat: seat.host == record.authority):
         host, is_kept = await crew.hosts.get(seat.host), keep_image and seat.host == record.authority
         await device_units.end_on(host, seat, record.suid)
         await _remove_images(host, record, seat, {image.path for image in images(record.chain)} if is_kept else set())
         if is_kept and record.is_whole and device.is_ours(seat.paths, record.top):
             await qemu_img.forget_backing(host, record.top.path)
-        await files.remove_tree(host, device.state_folder(seat.paths, record.suid))
+        await device_records.remove(host, seat.paths, record.suid)
 
 
 async def _remove_images(host: Host, record: DeviceRecord, seat: Seat, kept: Collection[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from qemu_esd.errors import HostError
+from qemu_esd.errors import HostError, RefusedError
 from qemu_esd.hosts import facts, files
 from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
@@ -13,6 +13,15 @@ from qemu_esd.journal import codec
 from qemu_esd.model import device
 from qemu_esd.model.device import DeviceRecord
 from qemu_esd.model.host import HostPaths
+
+
+# What says what there is goes last, and the folder with it, unless a new device has just come into it.
+_REMOVE = r"""
+cd -- "$1" 2>/dev/null || exit 0
+find . -mindepth 1 ! -name 'device.json*' -delete
+rm -f -- device.json device.json.new
+rmdir --ignore-fail-on-non-empty -- "$1"
+"""
 
 
 async def all_on(host: Host) -> tuple[DeviceRecord, ...]:
@@ -44,14 +53,33 @@ async def write(host: Host, paths: HostPaths, record: DeviceRecord) -> None:
     await files.sync_folder(host, device.state_folder(paths, record.suid))
 
 
+async def write_first(host: Host, paths: HostPaths, record: DeviceRecord) -> bool:
+    """False: the host has a device of that SUID, and was not changed."""
+    path = device.record_path(paths, record.suid)
+    return await files.write_first(host, path, codec.dump(record).encode())
+
+
+async def remove(host: Host, paths: HostPaths, suid: str) -> None:
+    """The record and the key. Gone already is fine."""
+    await shell(host, _REMOVE, device.state_folder(paths, suid))
+
+
+async def is_of_another(host: Host, paths: HostPaths, record: DeviceRecord) -> bool:
+    """Whether the host has another device of that SUID."""
+    there = await on(host, paths, record.suid)
+    return there is not None and not there.is_of(record)
+
+
 async def newest(hosts: Hosts, names: Sequence[str], suid: str) -> tuple[DeviceRecord | None, tuple[HostError, ...]]:
     """What counts of what these hosts, and those that they name, say of a device; and who does not answer.
 
-    A change that was broken off is known to some of them: the highest generation is it.
+    A change that was broken off is known to some of them: the highest generation is it. Raises RefusedError where
+    `names` know more than one device of that SUID; another one, on a host that is only named by them, is passed over.
     """
-    found: dict[str, DeviceRecord | None] = {}
+    found: dict[str, DeviceRecord] = {}
     silent: list[HostError] = []
-    ask = list(dict.fromkeys(names))
+    known: list[DeviceRecord] = []
+    ask, asked = list(dict.fromkeys(names)), set[str]()
     while ask:
         told = await asyncio.gather(*(_ask(hosts, name, suid) for name in ask), return_exceptions=True)
         for name, answer in zip(ask, told, strict=True):
@@ -59,12 +87,21 @@ async def newest(hosts: Hosts, names: Sequence[str], suid: str) -> tuple[DeviceR
                 silent.append(answer)
             elif isinstance(answer, BaseException):
                 raise answer
-            found[name] = answer if isinstance(answer, DeviceRecord) else None
-        known = [record for record in found.values() if record]
-        ask = [name for record in known for name in record.hosts if name not in found]
-        ask = list(dict.fromkeys(ask))
-    records = [record for record in found.values() if record]
-    return max(records, key=lambda record: record.generation, default=None), tuple(silent)
+            elif answer is not None:
+                found[name] = answer
+        known, asked = _of_one(suid, found, names), asked | {*ask}
+        ask = list(dict.fromkeys(name for record in known for name in record.hosts if name not in asked))
+    return max(known, key=lambda record: record.generation, default=None), tuple(silent)
+
+
+def _of_one(suid: str, found: dict[str, DeviceRecord], names: Sequence[str]) -> list[DeviceRecord]:
+    """Those records that are of the device which `names` know. Raises RefusedError if that is more than one."""
+    known = [(name, found[name]) for name in names if name in found]
+    for name, record in known[1:]:
+        if not record.is_of(known[0][1]):
+            what = f"there are two devices {suid}: on {known[0][0]}, and on {name}"
+            raise RefusedError(what, hint=f"say which one: --host {known[0][0]}, or --host {name}")
+    return [record for record in found.values() if record.is_of(known[0][1])]
 
 
 async def _ask(hosts: Hosts, name: str, suid: str) -> DeviceRecord | None:

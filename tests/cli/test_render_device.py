@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 
@@ -33,6 +35,7 @@ def view(record: DeviceRecord, *changed: Place) -> View:
         (view(WHOLE, Place("hostc", "forwards", DOWN, error="no answer")), "host restore hostc"),
         (view(MOVING), "device move d1 hostb"),
     ],
+        (view(replace(WHOLE, generation=0)), "device delete d1"),
 )
 def test_the_next_command(seen: View, command: str | None) -> None:
     said = render_device.advice(seen)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 
@@ -17,12 +18,17 @@ from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.machine import Machine
 from tests.integration.support.shared import Bare, made, strike
+from tests.integration.test_two_controllers import another
 
 pytestmark = pytest.mark.lab
 
 SUID, SIZE = "d1", 24 * MIB
 SOCKET = f"/run/qemu-esd/device/{SUID}.sock"
 URI = f"nbd+unix:///{SUID}?socket={SOCKET}"
+MADE = ("device", "create", SUID, "--size", "8M", "--host")
+FOLDER = "/var/lib/qemu-esd/device"
+# So often two are made at once.
+TIMES = int(os.environ.get("ESD_DEVICE_TIMES", "2"))
 # So many moves in a row, and a command that is killed at each third place where it writes. With more moves at each one:
 # docs/shared.md tells of that.
 MOVES = int(os.environ.get("ESD_DEVICE_MOVES", "1"))
@@ -110,6 +116,58 @@ async def written(client: asyncio.subprocess.Process, command: str) -> None:
     assert client.stdout is not None
     client.stdin.write(f"{command}\n".encode())
     await asyncio.wait_for(client.stdout.readuntil(b"wrote 65536/65536 bytes"), 30)
+
+
+@pytest.mark.parametrize("other", ["hostA,hostB", "hostB,hostA"])
+async def test_two_are_made_at_once(fleet: Fleet, tmp_path: Path, other: str) -> None:
+    """By two controllers that know nothing of each other: one comes first, and the other has touched nothing of its."""
+    for _ in range(TIMES):
+        first = await start(*MADE, "hostA,hostB")
+        with another(tmp_path):
+            second = await start(*MADE, other)
+        said = sorted(await asyncio.gather(end(first), end(second)), key=lambda each: each.status or 0)
+        assert [each.status for each in said] == [0, 3], said
+        assert said[1].err.count(f"a device {SUID}") == 1, said
+        told = (await say("device", "show", SUID, "--host", "hostB", "--json")).json
+        assert not told["broken_off"]
+        assert sum(place["path_handler"] == place["gate"] == "running" for place in told["places"]) == 1
+        assert len(list(fleet.a.path(FOLDER).iterdir())) == len(list(fleet.b.path(FOLDER).iterdir())) == 1
+        for machine, command in ((fleet.a, "write -P 0x33 0 64k"), (fleet.b, "read -P 0x33 0 64k")):
+            done = machine.run("qemu-io", "-f", "raw", "-c", command, URI)
+            assert "verification failed" not in done.stdout, done
+        assert (await say("device", "delete", SUID, "--yes")).status == 0
+        fleet.check_empty()
+
+
+async def test_making_one_is_killed_anywhere(fleet: Fleet, tmp_path: Path) -> None:
+    """At each command that it gives to a host. The same again is refused, and names the command that removes the rest;
+    another controller does so too, itself killed at each place once."""
+    refused, number = 0, 1
+    while (await say_and_die(f"command:{number}", *MADE, "hostA,hostB")).status == -signal.SIGKILL:
+        again = await say(*MADE, "hostB,hostA")
+        if again.status != 0:
+            refused += 1
+            assert again.status == 3, again
+            (hint,) = [line.partition("qemu-esd ")[2].split() for line in again.err.splitlines() if "qemu-esd " in line]
+            assert hint[:3] in (["device", "delete", SUID], ["device", "show", SUID]), again
+        with another(tmp_path):
+            await deleted(number)
+        fleet.check_empty()
+        number += STEP
+    assert refused * STEP >= 10
+    assert (await say("device", "delete", SUID, "--yes")).status == 0
+    fleet.check_empty()
+
+
+async def deleted(number: int) -> None:
+    """By a command that is killed, and then by one that is not; it is gone at last."""
+    words = ("device", "delete", SUID, "--yes", "--host", "hostB")
+    said = await say_and_die(f"command:{number}", *words)
+    if said.status == -signal.SIGKILL:
+        said = await say(*words)
+    if said.status == 3:
+        said = await say(*words[:-1], "hostA")
+    assert said.status in (0, 3), said
 
 
 async def test_whoever_is_killed(fleet: Fleet) -> None:

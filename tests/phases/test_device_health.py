@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qemu_esd.phases import device_health
 from tests.support.devices import MOVING, SETTLED, TAKEN, WHOLE
 
@@ -15,6 +17,13 @@ def test_a_move_that_was_broken_off() -> None:
     (found,) = device_health.of_host("hosta", [MOVING])
     assert found.hint.endswith("qemu-esd device move d1 hostb")
     assert not list(device_health.of_pair("hosta", [MOVING], "hostb", [WHOLE]))
+
+
+def test_one_that_was_never_made() -> None:
+    begun = replace(WHOLE, generation=0)
+    (found,) = device_health.of_host("hosta", [begun])
+    assert found.hint.endswith("qemu-esd device delete d1 --host hosta")
+    assert not list(device_health.of_pair("hosta", [begun], "hostb", []))
 
 
 def test_hosts_that_do_not_know_the_same() -> None:
