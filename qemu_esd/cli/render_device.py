@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -52,10 +53,24 @@ def _headlines(view: View) -> Iterator[str]:
 
 def advice(view: View) -> list[str]:
     """The next commands."""
+    return [*_for_room(view), *_to_mend(view)]
+
+
+def _for_room(view: View) -> Iterator[str]:
+    for place in view.places:
+        for guest in place.waiting:
+            no_room = f"no space is left for {view.record.suid} on {view.record.authority}"
+            told = f"virsh resume {shlex.quote(guest.name)}" if guest.is_domain else f"qemu-esd vm cont {guest.name}"
+            yield f"{printable(guest.name)} stands still on {place.host}: {no_room}; make room there, then: {told}"
+
+
+def _to_mend(view: View) -> list[str]:
     record, used = view.record, [place.host for place in view.places if place.clients]
     if silent := [place.host for place in view.places if place.error]:
         words = f"{silent[0]} does not answer, and whoever needs it for {record.suid} waits; when it is back"
         return [f"{words}: qemu-esd host restore {silent[0]}"]
+    if record.is_being_made:
+        return [f"if nobody is making it any more, to remove what there is: qemu-esd device delete {record.suid}"]
     if record.move is not None:
         return [f"a move was broken off; to go on: qemu-esd device move {record.suid} {record.move.target}"]
     if view.is_broken_off or any(place.missing for place in view.places):
@@ -69,12 +84,12 @@ def advice(view: View) -> list[str]:
 def socket(record: DeviceRecord) -> str:
     """Its local name, for an NBD client."""
     return f"nbd+unix:///{record.suid}?socket={device.socket(record.seats[0].paths, record.suid)}"
-    if record.is_being_made:
-        return [f"if nobody is making it any more, to remove what there is: qemu-esd device delete {record.suid}"]
 
 
 def state(record: DeviceRecord) -> str:
     """How far its data is where it is to be."""
+    if record.is_being_made:
+        return "being made"
     if record.move is not None:
         return f"moving to {record.move.target}"
     if record.behind is not None:
@@ -88,8 +103,6 @@ def facts(record: DeviceRecord) -> dict[str, Any]:
         "suid": record.suid,
         "size": record.size,
         "authority": record.authority,
-    if record.is_being_made:
-        return "being made"
         "hosts": list(record.hosts),
         "handler": record.handler,
         "policy": record.policy,
@@ -109,6 +122,7 @@ def view_facts(view: View) -> dict[str, Any]:
             "path_handler": place.units[FACE],
             "gate": place.units[GATE],
             "clients": [{"program": client.program, "pid": client.pid} for client in place.clients],
+            "waiting_for_room": [guest.name for guest in place.waiting],
             "error": place.error,
         }
         for place in view.places

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from qemu_esd.graph import nodes, perl
+from qemu_esd.graph import nodes
 from qemu_esd.graph.device import Graph, Node, face
+from qemu_esd.graph.device_guests import GO_ON
 from qemu_esd.graph.path_handler import launcher, listening
 from qemu_esd.model import device
 from qemu_esd.model.device import DeviceRecord, Seat
@@ -27,33 +28,6 @@ my $number = fileno $listener;
 s/^addr\.type=fd,addr\.str=LISTENER/addr.type=fd,addr.str=$number/ for @argv;
 exec { $argv[0] } @argv or die "$argv[0]: $!\n";
 """
-
-# Guests on the device that an I/O error has stopped are told to go on, bare ones of ours and domains of libvirt.
-# Status 1: somebody was told. One that waits for room, or that a controller works on, is left alone.
-GO_ON = (
-    perl.QMP
-    + perl.VIRSH
-    + perl.MAY_GO_ON
-    + r"""
-my ($socket, $told) = ($ARGV[0], 0);
-my ($run) = $socket =~ m{^(.*)/device/};
-for my $guest (glob "$run/vm/*") {
-    my $ask = qmp("$guest/observe.sock") or next;
-    next unless may_go_on($ask);
-    next if index($ask->("query-named-block-nodes"), $socket) < 0;
-    my $tell = qmp("$guest/control.sock") or next;
-    $tell->("cont");
-    $told = 1;
-}
-for my $domain (split " ", said("list", "--state-paused", "--uuid")) {
-    next if index(said("dumpxml", $domain), "socket='$socket'") < 0;
-    next unless may_go_on(qemu_of($domain));
-    said("resume", $domain);
-    $told = 1;
-}
-exit $told;
-"""
-)
 
 # What needs another host is opened when that one answers. `run` in the unit's folder says what is wanted, and `pid` who
 # runs: a helper that has outlived either does nothing more. What is there already, of an earlier try, is fine.

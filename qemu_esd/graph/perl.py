@@ -33,12 +33,13 @@ sub said { open my $pipe, "-|", @virsh, @_ or return ""; join "", <$pipe> }
 sub qemu_of { my $name = shift; sub { said("qemu-monitor-command", "--domain", $name, qq({"execute": "$_[0]"})) } }
 """
 
-# `may_go_on(ASK)`: an I/O error has stopped the guest, and it is not that it waits for room. One that does not tell is
-# left alone: told to go on while it waits for room, it would lose the reason that `status` gives for it.
+# `has_failed(ASK)`: an I/O error has stopped the guest. `may_go_on(ASK)`: and it is not that it waits for room. One that
+# does not tell is left alone: told to go on while it waits for room, it would lose the reason that `status` gives for it.
 MAY_GO_ON = r"""
+sub has_failed { shift->("query-status") =~ /"status": *"io-error"/ }
 sub may_go_on {
     my $ask = shift;
-    return 0 unless $ask->("query-status") =~ /"status": *"io-error"/;
+    return 0 unless has_failed($ask);
     my $disks = $ask->("query-block");
     return $disks ne "" && $disks !~ /"io-status": *"nospace"/;
 }

@@ -10,9 +10,10 @@ from qemu_esd import nbd
 from qemu_esd.errors import EsdError, HostError
 from qemu_esd.model import device
 from qemu_esd.model.device import UNITS, DeviceRecord, Seat
-from qemu_esd.phases import device_clients, device_records, device_units, device_windows
+from qemu_esd.phases import device_clients, device_records, device_room, device_units, device_windows
 from qemu_esd.phases.device_clients import Client
 from qemu_esd.phases.device_daemons import Crew
+from qemu_esd.phases.device_room import Waiting
 
 MAP_SECONDS = 10.0
 
@@ -20,7 +21,8 @@ MAP_SECONDS = 10.0
 @dataclass(frozen=True)
 class Place:
     """A device on one of its hosts. `role`: authority, behind, forwards; `units`: of each part running, ended, gone or
-    unknown; `missing`: those that should run and do not."""
+    unknown; `missing`: those that should run and do not;
+    `waiting`: guests that stand still until there is room."""
 
     host: str
     role: str
@@ -28,6 +30,7 @@ class Place:
     clients: tuple[Client, ...] = ()
     knows: int | None = None
     missing: tuple[str, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
     error: str | None = None
 
 
@@ -49,7 +52,7 @@ class View:
 
     @property
     def is_broken_off(self) -> bool:
-        """Whether its hosts do not all know the same, or a move has not come to its end."""
+        """Whether its hosts do not all know the same, or making or moving it has not come to its end."""
         knows = {place.knows for place in self.places if place.error is None}
         return self.record.is_being_made or self.record.move is not None or knows != {self.record.generation}
 
@@ -67,12 +70,14 @@ async def _place(crew: Crew, record: DeviceRecord, seat: Seat) -> Place:
         host = await crew.hosts.get(seat.host)
         known = await device_records.on(host, seat.paths, record.suid)
         told = await asyncio.gather(*(device_units.state(host, seat, record.suid, part) for part in UNITS))
-        users = await device_clients.clients(host, device.socket(seat.paths, record.suid))
+        socket = device.socket(seat.paths, record.suid)
+        users = await device_clients.clients(host, socket)
+        waiting = await device_room.waiting(host, socket) if users else ()
     except HostError as error:
         return Place(seat.host, role, dict.fromkeys(UNITS, "unknown"), error=error.what)
     units = dict(zip(UNITS, told, strict=True))
     missing = tuple(part for part in device_units.wanted(record, seat) if units[part] != "running")
-    return Place(seat.host, role, units, users, known.generation if known else None, missing)
+    return Place(seat.host, role, units, users, known.generation if known else None, missing, waiting)
 
 
 async def _residency(crew: Crew, record: DeviceRecord) -> nbd.Residency | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qemu_esd.graph import device as graphs
-from qemu_esd.graph import device_argv, tls
+from qemu_esd.graph import device_argv, device_guests, tls
 from qemu_esd.hosts import files, service
 from qemu_esd.hosts.base import Host
 from qemu_esd.log import step
@@ -23,7 +23,7 @@ def wanted(record: DeviceRecord, seat: Seat) -> dict[str, tuple[str, ...]]:
     if (graph := graphs.gate(record, seat)) is not None:
         parts[GATE] = device_argv.gate_argv(record, seat, graph)
     if (link := _link(record, seat)) is not None:
-        parts[WATCH] = links.watch_argv(link, links.GoOn(device_argv.GO_ON, device.socket(seat.paths, record.suid)))
+        parts[WATCH] = links.watch_argv(link, links.GoOn(device_guests.GO_ON, device.socket(seat.paths, record.suid)))
     return parts
 
 

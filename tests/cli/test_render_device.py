@@ -12,6 +12,7 @@ from qemu_esd.model.device import UNITS, DeviceRecord
 from qemu_esd.nbd import Residence, Residency, Where
 from qemu_esd.phases.device_clients import Client
 from qemu_esd.phases.device_look import Place, View
+from qemu_esd.phases.device_room import Waiting
 from tests.support.devices import MOVING, TAKEN, WHOLE
 
 RUNS, DOWN = dict.fromkeys(UNITS, "running"), dict.fromkeys(UNITS, "unknown")
@@ -34,12 +35,22 @@ def view(record: DeviceRecord, *changed: Place) -> View:
         (view(WHOLE, Place("hostb", "forwards", RUNS, knows=1, missing=("gate",))), "device restore d1"),
         (view(WHOLE, Place("hostc", "forwards", DOWN, error="no answer")), "host restore hostc"),
         (view(MOVING), "device move d1 hostb"),
-    ],
         (view(replace(WHOLE, generation=0)), "device delete d1"),
+    ],
 )
 def test_the_next_command(seen: View, command: str | None) -> None:
     said = render_device.advice(seen)
     assert [words.partition(": qemu-esd ")[2] for words in said] == ([command] if command else [])
+
+
+@pytest.mark.parametrize(
+    ("guest", "command"),
+    [(Waiting("vm1", False), "qemu-esd vm cont vm1"), (Waiting("a b", True), "virsh resume 'a b'")],
+)
+def test_who_waits_for_room(guest: Waiting, command: str) -> None:
+    (said,) = render_device.advice(view(TAKEN, Place("hostb", "authority", RUNS, QEMU, TAKEN.generation, (), (guest,))))
+    assert "stands still on hostb: no space is left for d1 on hostb" in said
+    assert said.endswith(command)
 
 
 def test_one_in_full() -> None:

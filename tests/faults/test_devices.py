@@ -17,10 +17,11 @@ from tests.integration.support import content
 from tests.integration.support.commands import end, say, say_and_die, start
 from tests.integration.support.drives import Drive, tool
 from tests.integration.support.fleet import Fleet
-from tests.integration.support.inside import tell
+from tests.integration.support.inside import monitor, tell
 from tests.integration.support.links import cut
 from tests.integration.support.machine import STATE, Machine, ended, kill
 from tests.integration.support.shared import Bare, made, strike, uri
+from tests.support.small_disk import small_disk
 
 pytestmark = pytest.mark.lab
 
@@ -29,6 +30,9 @@ VDA = Drive("vda", 7, size=16 * MIB)
 READS = "esd.mode=verify esd.rate=200 esd.mix=10/0/90"
 # Longer than a guest's disk waits for its path handler, and that one for another host.
 LONG_SECONDS = 60.0
+# For so long a path handler that has come back looks for guests to be told to go on.
+FACE_LOOKS = 12.0
+FRESH = (6 * MIB, MIB // 2)
 BACK_SECONDS = 60.0
 
 
@@ -103,6 +107,41 @@ async def test_a_host_loses_its_power(own_fleet: Fleet, role: str) -> None:
     await guest.is_well()
     assert (await shown())[:2] == before[:2]
     await finish(fleet, guest, f"host loses its power ({role})", "device", "-", "host restore (0)")
+
+
+@pytest.mark.parametrize("where", ["hostB", pytest.param("hostC", marks=thorough)])
+async def test_a_guest_waits_for_room(fleet: Fleet, where: str) -> None:
+    """The disk of the host that has the authority is full: the guest, there or elsewhere, sees no error. Whoever has
+    made room tells it to go on, and nobody else: not a path handler that has just been started."""
+    guest = await on_device(fleet)
+    with small_disk(fleet.b, f"{STATE}/disks", "64M") as room:
+        assert (await say("device", "move", SUID, "hostB")).status == 0
+        await guest.is_well()
+        if where == "hostC":
+            await guest.move_plainly(fleet.c)
+        room.fill()
+        waiting = asyncio.ensure_future(guest.write(VDA, *FRESH))
+        await until(guest, "io-error", LONG_SECONDS)
+        said = f"vm1 stands still on {where}: no space is left for {SUID} on hostB"
+        for words in (("status",), ("device", "show", SUID)):
+            told = await say(*words)
+            assert said in " ".join((told.out + told.err).split()), told
+        told = (await say("device", "show", SUID, "--json")).json["places"]
+        assert [place["host"] for place in told if place["waiting_for_room"] == ["vm1"]] == [where]
+        early = await say("vm", "cont", "vm1")
+        await until(guest, "io-error", LONG_SECONDS)
+        async with monitor(guest) as qemu:
+            with qemu.listener(("RESUME",)) as resumed:
+                strike(guest.machine, SUID, "face")
+                await asyncio.sleep(FACE_LOOKS)
+                assert resumed.empty()
+        room.make_room()
+        assert (await say("vm", "cont", "vm1")).status == 0
+        assert await waiting == 0
+        await guest.is_well()
+        assert (await say("device", "settle", SUID)).status == 0
+        note = f"vm cont ({early.status}), room, vm cont (0)"
+        await finish(fleet, guest, "full disk at the authority", f"device, guest on {where}", "-", note)
 
 
 @thorough

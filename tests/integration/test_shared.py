@@ -12,15 +12,19 @@ from images.pattern import MIB
 from qemu_esd.hosts import lab
 from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive
-from tests.integration.support.machine import SRV, Machine
+from tests.integration.support.machine import SRV, STATE, Machine
 from tests.integration.support.shared import Domain, strike
 from tests.support.domains import remove_all
+from tests.support.small_disk import small_disk
 
 pytestmark = pytest.mark.lab
 
 Hosts = tuple[lab.LabHost, ...]
 VDA = Drive("vda", 7, "a.qcow2", size=32 * MIB, chain=1, serial="esdshared")
 # Only the first MiBs are worked on, so that the test knows of the others that nobody has read them.
+FRESH = (20 * MIB, MIB // 2)
+# For so many seconds a path handler that has come back looks for guests to be told to go on.
+FACE_LOOKS = "12"
 LOAD = "esd.mode=verify esd.rate=200 esd.mix=60/40/0 esd.area=4M esd.spread=0"
 
 
@@ -113,6 +117,51 @@ async def test_refused_before_and_accepted_after(hosts: Hosts, lab_image: GuestI
         left = [path for path in machine.leftovers() if suid in path and path != told.json["image"]]
         assert left == []
     here.remove(f"{SRV}/*.moved-*")
+
+
+async def test_a_domain_waits_for_room(hosts: Hosts, lab_image: GuestImage) -> None:
+    """As a bare guest does (tests/faults/test_devices.py). It reads of a file system in memory, hence its cache."""
+    here, there = map(Machine, hosts)
+    guest = Domain(here, [VDA])
+    await guest.define(lab_image, [there], LOAD, cache="writeback")
+    share = ("share", "web1", "--host", "hostA", "--with", "hostB", "--policy", "on-demand", "--yes", "--json")
+    suid = (await say(*share)).json["device"]
+    guest.leave_terminal()
+    assert guest.move_plainly(there) == ""
+    with small_disk(there, f"{STATE}/disks", "64M") as room:
+        assert (await say("device", "move", suid, "hostB")).status == 0
+        await guest.is_well()
+        room.fill()
+        waiting = asyncio.ensure_future(guest.write(VDA, *FRESH))
+        await paused(guest)
+        assert guest.virsh("domblkerror", "web1") == "vda: no space"
+        said = f"web1 stands still on hostB: no space is left for {suid} on hostB"
+        for words in (("status",), ("device", "show", suid)):
+            told = await say(*words)
+            assert said in " ".join((told.out + told.err).split()), told
+        strike(there, suid, "face")
+        events = ("qemu-monitor-event", "--domain", "web1", "--event", "RESUME", "--timeout", FACE_LOOKS)
+        assert "event loop timed out" in guest.virsh(*events, check=False)
+        room.make_room()
+        # By the first request after a path handler was killed libvirt's QEMU only connects.
+        while not waiting.done():
+            if "paused" in guest.virsh("domstate", "web1"):
+                guest.virsh("resume", "web1")
+            await asyncio.wait([waiting], timeout=1)
+        assert await waiting == 0
+        await guest.is_well()
+        assert (await say("device", "settle", suid)).status == 0
+        await guest.pause()
+        await guest.recheck()
+        guest.virsh("destroy", "web1")
+        guest.leave_terminal()
+        assert (await say("device", "delete", suid, "--yes")).status == 0
+
+
+async def paused(guest: Domain) -> None:
+    async with asyncio.timeout(60):
+        while guest.virsh("domstate", "--reason", "web1") != "paused (I/O error)":
+            await asyncio.sleep(0.2)
 
 
 async def test_what_cannot_be_shared_is_named(hosts: Hosts, lab_image: GuestImage) -> None:

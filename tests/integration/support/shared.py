@@ -36,7 +36,7 @@ XML = """<domain type="qemu">
   </devices>
 </domain>
 """
-DISK = """<disk type="file" device="disk"><driver name="qemu" type="{format}" cache="none"/>
+DISK = """<disk type="file" device="disk"><driver name="qemu" type="{format}" cache="{cache}"/>
   <source file="{path}"/><target dev="{id}" bus="virtio"/></disk>"""
 
 
@@ -87,13 +87,15 @@ class Domain(Guest):
         super().__init__(name, machine, drives)
         self.foreign_console = (CONSOLE, LOG)
 
-    async def define(self, image: GuestImage, others: Sequence[Machine], load: str = LOAD) -> None:
+    async def define(self, image: GuestImage, others: Sequence[Machine], load: str = LOAD, cache: str = "none") -> None:
         for each in (self.machine, *others):
             for path, file in ((image.kernel, "kernel"), (image.initrd, "initrd")):
                 shutil.copy(path, each.real(f"{SRV}/{file}"))
         for drive in self.drives:
             drive.make(self.machine)
-        disks = "".join(DISK.format(format=drive.format, path=drive.path, id=drive.id) for drive in self.drives)
+        disks = "".join(
+            DISK.format(format=drive.format, path=drive.path, id=drive.id, cache=cache) for drive in self.drives
+        )
         options = " ".join(drive.option for drive in self.drives)
         words: dict[str, Any] = {"srv": SRV, "load": load, "options": options, "console": CONSOLE, "log": LOG}
         self.machine.run("tee", f"{SRV}/web1.xml", stdin=XML.format(name=self.name, disks=disks, **words))
