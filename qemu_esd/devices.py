@@ -57,11 +57,14 @@ async def create(crew: Crew, wanted: DeviceRequest) -> DeviceRecord:
         devices.remember(record.suid, record.hosts)
         await device_make.claim(crew, record)
         try:
-            return await device_make.make(crew, record)
+            record = await device_make.make(crew, record)
         except BaseException:
             await device_make.remove(crew, record, keep_image=record.borrowed)
             devices.forget(record.suid)
             raise
+    # Again: who looked for it before it was anywhere has forgotten it.
+    devices.remember(record.suid, record.hosts)
+    return record
 
 
 async def find(crew: Crew, suid: str, host: str | None = None) -> DeviceRecord:

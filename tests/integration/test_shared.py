@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from images.build import GuestImage
 from images.pattern import MIB
+from qemu_esd import devices, sharing
+from qemu_esd.errors import RefusedError
 from qemu_esd.hosts import lab
+from qemu_esd.model.policy import Handler
 from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive
 from tests.integration.support.machine import SRV, STATE, Machine
@@ -186,7 +192,27 @@ async def test_what_cannot_be_shared_is_named(hosts: Hosts, lab_image: GuestImag
     for machine in (here, there):
         assert not list(machine.path("/var/lib/qemu-esd").glob("device/*"))
     guest.virsh("snapshot-delete", "web1", "s1", "--metadata")
+    await somebody_is_quicker(guest)
     await while_it_is_shut_off(guest, there)
+
+
+async def somebody_is_quicker(guest: Domain) -> None:
+    """The name of the device is taken while the domain is being saved: it comes back as it was; that device stays."""
+    async with AsyncExitStack() as stack, devices.opened() as crew:
+        target = await sharing.find(crew, stack, "hostA", "web1", None)
+        words = ("device", "create", target.device, "--size", "1M", "--host", "hostA,hostB")
+
+        def be_quicker(_: str) -> None:
+            subprocess.run([sys.executable, "-m", "qemu_esd", *words], check=True, capture_output=True)
+
+        with pytest.raises(RefusedError, match=f"there is a device {target.device} already"):
+            await sharing.share(crew, target, sharing.Wanted(("hostB",), Handler.ON_DEMAND), be_quicker)
+    guest.leave_terminal()
+    await guest.is_well()
+    assert guest.disk()["type"] == "file"
+    told = (await say("device", "show", target.device, "--json")).json
+    assert (told["broken_off"], [place["path_handler"] for place in told["places"]]) == (False, ["running", "running"])
+    assert (await say("device", "delete", target.device, "--yes")).status == 0
 
 
 async def while_it_is_shut_off(guest: Domain, there: Machine) -> None:
