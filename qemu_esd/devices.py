@@ -172,9 +172,8 @@ async def move(crew: Crew, suid: str, target: str, handler: Handler | None, host
     if record.move is not None and record.move.target != target:
         what = f"{suid} is about to move to {record.move.target}"
         raise RefusedError(what, hint=f"qemu-esd device move {suid} {record.move.target}")
-    if record.move is None and not record.is_whole and target != record.authority:
-        assert record.behind is not None
-        what = f"{suid} still reads from {record.behind.host}"
+    if record.move is None and record.kept_on(target):
+        what = f"{suid} still reads from {target}, so it cannot go back there yet"
         hint = f"qemu-esd device settle {suid} && qemu-esd device move {suid} {target}"
         raise RefusedError(what, host=record.authority, hint=hint)
     with _going_on(f"qemu-esd device move {suid} {target}"):
@@ -221,7 +220,7 @@ async def _follow_once(
     used = await device_move.used_at(crew, record)
     wanted = record.move.target if record.move else used[0] if len(used) == 1 and used == before else None
     if wanted is not None and wanted != record.authority:
-        if not record.is_whole:
+        if record.kept_on(wanted):
             await settle(crew, suid, lambda *_: None, host, limit)
         record = await move(crew, suid, wanted, None, host)
         on_move(wanted)
@@ -251,15 +250,17 @@ async def release(crew: Crew, suid: str, host: str | None = None) -> DeviceRecor
 async def restore(crew: Crew, suid: str, host: str | None = None) -> DeviceRecord:
     """Make all of it run again as its record says: after a reboot, or a command that was broken off.
 
-    What does not run is started first: only by the authority's path handler is it seen that nobody else is at work.
+    What does not run is started first: only by the authority's path handler is it seen that nobody else is at work. It
+    needs the one that it reads from.
     """
     record = await find(crew, suid, host)
     _, silent = await device_records.newest(crew.hosts, record.hosts, suid)
     if silent:
         raise silent[0]
     _check_made(record)
-    for seat in sorted(record.seats, key=lambda seat: seat.host != record.authority):
-        await device_units.start_missing(await crew.hosts.get(seat.host), record, seat)
+    others = tuple(host for host in record.hosts if host not in record.holders)
+    for name in (*reversed(record.holders), *others):
+        await device_units.start_missing(await crew.hosts.get(name), record, record.seat(name))
     record = await held(crew, suid, host)
     await device_daemons.apply(crew, record)
     return record

@@ -47,8 +47,8 @@ def _in_short(view: View) -> Iterator[str]:
 def _headlines(view: View) -> Iterator[str]:
     record = view.record
     yield f"{record.suid}: {human_bytes(record.size)}, {state(record)}; {socket(record)}"
-    if view.remote and record.behind is not None:
-        yield f"{human_bytes(view.remote)} are still on {record.behind.host}"
+    if view.remote:
+        yield f"{human_bytes(view.remote)} are still on {_read_from(record)}"
 
 
 def advice(view: View) -> list[str]:
@@ -92,9 +92,13 @@ def state(record: DeviceRecord) -> str:
         return "being made"
     if record.move is not None:
         return f"moving to {record.move.target}"
-    if record.behind is not None:
-        return f"{record.handler}, reads from {record.behind.host}"
+    if not record.is_whole:
+        return f"{record.handler}, reads from {_read_from(record)}"
     return "whole"
+
+
+def _read_from(record: DeviceRecord) -> str:
+    return ", ".join(kept.host for kept in record.kept)
 
 
 def facts(record: DeviceRecord) -> dict[str, Any]:
@@ -107,6 +111,7 @@ def facts(record: DeviceRecord) -> dict[str, Any]:
         "handler": record.handler,
         "policy": record.policy,
         "reads_from": record.behind.host if record.behind else None,
+        "reads_beyond": [kept.host for kept in record.beyond],
         "moving_to": record.move.target if record.move else None,
         "socket": device.socket(record.seats[0].paths, record.suid),
         "left": [{"host": one.host, "image": one.aside} for one in record.left],

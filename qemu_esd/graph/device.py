@@ -5,7 +5,7 @@ server, which has TLS for all or for none.
 
 authority   guest ──unix──▶ srv ▶ [cor ▶] ovl, fenced     gate: TLS ──▶ NBD client ──unix──▶ srv
 elsewhere   guest ──unix──▶ srv ▶ NBD client ──TLS──▶ the authority's gate
-behind      as elsewhere, and   ovl (read-only) ◀──unix── gate ◀──TLS── the authority's overlay
+behind      as elsewhere, and   ovl (read-only) ◀──unix── gate ◀──TLS── the overlay of the host after it
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 from qemu_esd.graph import names, nodes
 from qemu_esd.graph.handlers import HANDLERS
 from qemu_esd.model import device
-from qemu_esd.model.device import DeviceRecord, Seat
-from qemu_esd.model.disk import Chain, Link, TlsTcp, UnixPath, link_of
+from qemu_esd.model.device import Behind, DeviceRecord, Seat
+from qemu_esd.model.disk import Chain, Link, TlsTcp, UnixPath, images, link_of
+from qemu_esd.model.policy import Handler
 
 Node = dict[str, Any]
 
@@ -47,15 +48,24 @@ def face(record: DeviceRecord, seat: Seat) -> Graph:
     if seat.host == record.authority:
         return _authority(record)
     forwarded = _forwarded(record, seat)
-    if record.behind is None or seat.host != record.behind.host:
+    kept = record.kept_on(seat.host)
+    if kept is None:
         return forwarded
-    kept = record.behind
     return Graph(
-        image_nodes(record.suid, kept.chain, read_only=True),
+        _kept_nodes(record, kept),
         (_old(record.suid, kept.export),),
         forwarded.late_nodes,
         forwarded.late_exports,
     )
+
+
+def _kept_nodes(record: DeviceRecord, kept: Behind) -> tuple[Node, ...]:
+    """What a former authority has, as it had it; but nothing is written to it any more, or kept of what is read."""
+    suid, link = record.suid, link_of(kept.chain)
+    if link is None:
+        return image_nodes(suid, kept.chain, read_only=True)
+    *below, top = HANDLERS[Handler.REDIRECT].nodes_of(suid, images(kept.chain)[0], link, record.size)
+    return (*below, {**top, "read-only": True})
 
 
 def _authority(record: DeviceRecord) -> Graph:
@@ -166,12 +176,11 @@ def gate(record: DeviceRecord, seat: Seat) -> Graph | None:
 
 
 def old_export(record: DeviceRecord, seat: Seat) -> str | None:
-    """The name by which this host is read by the next authority, if it is."""
+    """The name by which this host is read by the one after it, if it is."""
     if record.move is not None and seat.host == record.authority:
         return record.move.export
-    if record.behind is not None and seat.host == record.behind.host:
-        return record.behind.export
-    return None
+    kept = record.kept_on(seat.host)
+    return kept.export if kept else None
 
 
 def _writers(record: DeviceRecord, seat: Seat) -> list[Seat]:

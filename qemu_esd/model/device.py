@@ -14,8 +14,8 @@ from qemu_esd.model.plan import Site
 from qemu_esd.model.policy import Handler
 
 # Its units on a host, by the first word of their names; the rest is the SUID.
-FACE, GATE, WATCH = "face", "gate", "watcher"
-UNITS = (FACE, GATE, WATCH)
+FACE, GATE, WATCH, REAR = "face", "gate", "watcher", "rearwatch"
+UNITS = (FACE, GATE, WATCH, REAR)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Behind:
-    """The host that had the authority before, and still has data that the present one reads."""
+    """A host that had the authority before, and still has data that the one after it reads."""
 
     move: str
     host: str
@@ -74,7 +74,8 @@ class DeviceRecord:
     """The same on each of its hosts; where they differ the highest `generation` counts, which grows with each change.
 
     `size` in bytes. `chain` is the authority's; it ends in a link while `behind` has data that is not here. `handler`:
-    how absent data is read; `policy`: what a move without other words does. `borrowed`: the first image was there
+    how absent data is read; `behind` is the host that the authority reads from, and each of `beyond` the one that the
+    host before it reads from; `policy`: what a move without other words does. `borrowed`: the first image was there
     before the device. `owner` (uid:gid) may connect to the local socket, besides root. `term` counts the changes of
     authority. Generation 0: it is being made.
     """
@@ -93,6 +94,7 @@ class DeviceRecord:
     borrowed: bool = False
     owner: str = ""
     term: int = 0
+    beyond: tuple[Behind, ...] = ()
 
     def seat(self, host: str) -> Seat:
         """Raises KeyError for a host that is none of its."""
@@ -104,6 +106,19 @@ class DeviceRecord:
     @property
     def hosts(self) -> tuple[str, ...]:
         return tuple(seat.host for seat in self.seats)
+
+    @property
+    def kept(self) -> tuple[Behind, ...]:
+        """The hosts whose data is still read, the nearest to the authority first."""
+        return (self.behind, *self.beyond) if self.behind else ()
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """The hosts that have its data: the authority, and then each from which the one before it reads."""
+        return (self.authority, *(kept.host for kept in self.kept))
+
+    def kept_on(self, host: str) -> Behind | None:
+        return next((kept for kept in self.kept if kept.host == host), None)
 
     @property
     def is_being_made(self) -> bool:

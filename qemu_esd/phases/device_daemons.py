@@ -20,7 +20,7 @@ from qemu_esd.hosts.base import Host
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.log import step
 from qemu_esd.model import device
-from qemu_esd.model.device import FACE, GATE, WATCH, DeviceRecord, Seat
+from qemu_esd.model.device import FACE, GATE, REAR, WATCH, DeviceRecord, Seat
 from qemu_esd.phases import device_records, device_units
 from qemu_esd.phases.context import Monitors
 from qemu_esd.qmp import blockdev, exports
@@ -62,9 +62,9 @@ async def apply(crew: Crew, record: DeviceRecord) -> None:
 
     A kill in the middle: the hosts say different things, the newest counts, and the same again ends it.
     """
-    first = record.seat(record.authority)
-    for seat in (first, *(seat for seat in record.seats if seat is not first)):
-        await apply_on(crew, record, seat)
+    others = tuple(host for host in record.hosts if host not in record.holders)
+    for host in (*record.holders, *others):
+        await apply_on(crew, record, record.seat(host))
 
 
 async def apply_on(crew: Crew, record: DeviceRecord, seat: Seat) -> None:
@@ -74,7 +74,8 @@ async def apply_on(crew: Crew, record: DeviceRecord, seat: Seat) -> None:
         await _shed_gate(crew, host, record, seat)
     await _apply_face(crew, host, record, seat)
     await _apply_gate(crew, host, record, seat)
-    await _apply_watch(host, record, seat)
+    for part in (WATCH, REAR):
+        await _apply_watch(host, record, seat, part)
 
 
 async def _shed_gate(crew: Crew, host: Host, record: DeviceRecord, seat: Seat) -> None:
@@ -110,16 +111,16 @@ async def _run(host: Host, record: DeviceRecord, seat: Seat, part: str) -> None:
         await device_units.start(host, record, seat, part)
 
 
-async def _apply_watch(host: Host, record: DeviceRecord, seat: Seat) -> None:
-    """What notices that the way to the other host is dead, where this one reads or writes over it."""
-    argv = device_units.wanted(record, seat).get(WATCH)
+async def _apply_watch(host: Host, record: DeviceRecord, seat: Seat, part: str) -> None:
+    """What notices that the way to another host is dead, where this one reads or writes over it."""
+    argv = device_units.wanted(record, seat).get(part)
     if argv is None:
-        await device_units.stop(host, seat, record.suid, WATCH)
+        await device_units.stop(host, seat, record.suid, part)
         return
-    folder = seat.paths.unit(device.unit(WATCH, record.suid))
-    if await device_units.runs(host, seat, record.suid, WATCH) and await service.argv_of(host, folder) == argv:
+    folder = seat.paths.unit(device.unit(part, record.suid))
+    if await device_units.runs(host, seat, record.suid, part) and await service.argv_of(host, folder) == argv:
         return
-    await device_units.start(host, record, seat, WATCH)
+    await device_units.start(host, record, seat, part)
 
 
 async def converge(session: Session, record: DeviceRecord, graph: Graph) -> None:
@@ -132,6 +133,7 @@ async def converge(session: Session, record: DeviceRecord, graph: Graph) -> None
         if export["id"] not in present:
             await _show(session, export)
     await _drop_others(session, graph)
+    await _reopen(session, record, graph)
 
 
 async def _shed(session: Session, graph: Graph) -> None:
@@ -155,7 +157,7 @@ async def _show(session: Session, export: dict[str, Any]) -> None:
 
 
 async def _add_nodes(session: Session, record: DeviceRecord, graph: Graph) -> None:
-    served, top = names.served(record.suid), names.overlay(record.suid)
+    served = names.served(record.suid)
     before = await blockdev.named(session)
     for node in sorted(graph.all_nodes, key=lambda node: node["node-name"] == served):
         name = node["node-name"]
@@ -163,8 +165,13 @@ async def _add_nodes(session: Session, record: DeviceRecord, graph: Graph) -> No
             await _add(session, node)
         elif name == served:
             await blockdev.reopen(session, node)
+
+
+async def _reopen(session: Session, record: DeviceRecord, graph: Graph) -> None:
+    """The image of a host that has lost the authority is read only, when no filter above it would write to it."""
+    top, before = names.overlay(record.suid), await blockdev.named(session)
     for node in graph.all_nodes:
-        if node["node-name"] == top and top in before and before[top]["ro"] != node.get("read-only", False):
+        if node["node-name"] == top and before[top]["ro"] != node.get("read-only", False):
             await blockdev.reopen(session, graphs.reopened(node))
 
 

@@ -64,7 +64,7 @@ async def look(crew: Crew, record: DeviceRecord) -> View:
 
 async def _place(crew: Crew, record: DeviceRecord, seat: Seat) -> Place:
     role = "authority" if seat.host == record.authority else "forwards"
-    if record.behind is not None and seat.host == record.behind.host:
+    if record.kept_on(seat.host):
         role = "behind"
     try:
         host = await crew.hosts.get(seat.host)

@@ -59,6 +59,7 @@ def taken(record: DeviceRecord) -> DeviceRecord:
         chain=(move.member, link),
         handler=move.handler,
         behind=behind,
+        beyond=record.kept,
         move=None,
         term=record.term + 1,
     )

@@ -1,4 +1,4 @@
-"""All data of a device comes to the host that has the authority; then nothing depends on the host before it.
+"""All data of a device comes to the host that has the authority; then nothing depends on the hosts before it.
 
 copied → proven by the maps → detached → flushed → written down → only then does the former host give its image up. A
 kill anywhere: the same again goes on from what is there.
@@ -90,8 +90,8 @@ def _stuck(record: DeviceRecord, left: int) -> UnfinishedError:
 
 
 def _again(record: DeviceRecord) -> str:
-    assert record.behind is not None
-    return f"see that {record.behind.host} answers, then: qemu-esd device settle {record.suid}"
+    hosts = " and ".join(kept.host for kept in record.kept)
+    return f"see that {hosts} can be reached, then: qemu-esd device settle {record.suid}"
 
 
 async def _detach(face: Session, record: DeviceRecord) -> None:
@@ -112,15 +112,15 @@ async def _flush(host: Host, record: DeviceRecord) -> None:
 
 def whole(record: DeviceRecord) -> DeviceRecord:
     """The record once nothing of it is elsewhere."""
-    kept = record.behind
-    assert kept is not None
-    left = tuple(Left(kept.host, image.path, f"{image.path}.moved-{kept.move}") for image in images(kept.chain)[:1])
+    tops = [(kept, images(kept.chain)[0]) for kept in record.kept]
+    left = tuple(Left(kept.host, image.path, f"{image.path}.moved-{kept.move}") for kept, image in tops)
     return replace(
         record,
         generation=record.generation + 1,
         chain=images(record.chain),
         handler=None,
         behind=None,
+        beyond=(),
         left=record.left + left,
     )
 

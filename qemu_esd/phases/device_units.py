@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from qemu_esd.graph import device as graphs
 from qemu_esd.graph import device_argv, device_guests, tls
 from qemu_esd.hosts import files, service
 from qemu_esd.hosts.base import Host
 from qemu_esd.log import step
 from qemu_esd.model import device
-from qemu_esd.model.device import FACE, GATE, WATCH, DeviceRecord, Seat
+from qemu_esd.model.device import FACE, GATE, REAR, WATCH, DeviceRecord, Seat
 from qemu_esd.model.disk import Link, link_of
 from qemu_esd.model.host import HostPaths
 from qemu_esd.phases import device_records, links
@@ -22,9 +24,17 @@ def wanted(record: DeviceRecord, seat: Seat) -> dict[str, tuple[str, ...]]:
     parts = {FACE: device_argv.face_argv(record, seat)}
     if (graph := graphs.gate(record, seat)) is not None:
         parts[GATE] = device_argv.gate_argv(record, seat, graph)
-    if (link := _link(record, seat)) is not None:
-        parts[WATCH] = links.watch_argv(link, links.GoOn(device_guests.GO_ON, device.socket(seat.paths, record.suid)))
+    go_on = links.GoOn(device_guests.GO_ON, device.socket(seat.paths, record.suid), always=not _sees_all(record, seat))
+    for part, link in ((WATCH, _link(record, seat)), (REAR, _rear_link(record, seat))):
+        if link is not None:
+            parts[part] = links.watch_argv(link, go_on)
     return parts
+
+
+def _sees_all(record: DeviceRecord, seat: Seat) -> bool:
+    """Whether no way between two other hosts is needed here. One that is can be dead, and be there again, without a
+    word about it here: then guests are looked at all the time."""
+    return all(seat.host in ends for ends in pairwise(record.holders))
 
 
 def _link(record: DeviceRecord, seat: Seat) -> Link | None:
@@ -33,6 +43,12 @@ def _link(record: DeviceRecord, seat: Seat) -> Link | None:
         return link_of(record.chain)
     there = record.seat(record.authority)
     return Link(graphs.gate_of(there, seat, record.suid), seat.export)
+
+
+def _rear_link(record: DeviceRecord, seat: Seat) -> Link | None:
+    """The way to the host behind one that is itself behind."""
+    kept = record.kept_on(seat.host)
+    return link_of(kept.chain) if kept else None
 
 
 async def state(host: Host, seat: Seat, suid: str, part: str) -> str:
@@ -93,7 +109,7 @@ async def make_folders(host: Host, seat: Seat, suid: str, key: str) -> None:
 @step
 async def end_on(host: Host, seat: Seat, suid: str) -> None:
     """Nothing of a device runs on a host any more. Gone already is fine."""
-    for part in (WATCH, GATE, FACE):
+    for part in (REAR, WATCH, GATE, FACE):
         await stop(host, seat, suid, part)
     await files.remove(host, device.socket(seat.paths, suid))
     await files.remove_tree(host, device.run_folder(seat.paths, suid))

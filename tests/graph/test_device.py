@@ -9,8 +9,8 @@ import pytest
 from qemu_esd.graph import device as graphs
 from qemu_esd.graph import device_argv
 from qemu_esd.model.device import DeviceRecord
-from qemu_esd.model.disk import link_of
-from tests.support.devices import MOVING, SEATS, SETTLED, STATES, TAKEN, WHOLE
+from qemu_esd.model.disk import images, link_of
+from tests.support.devices import MOVED_ON, MOVING, MOVING_ON, SEATS, SETTLED, STATES, TAKEN, WHOLE
 
 
 def exports(graph: graphs.Graph | None) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def test_one_host_writes(record: DeviceRecord) -> None:
 def test_each_host_answers_under_the_same_name(record: DeviceRecord) -> None:
     silent = [seat.host for seat in record.seats if "d1" not in exports(graphs.face(record, seat))]
     # But for the one that is about to lose the authority: no guest may come to it now.
-    assert silent == (["hosta"] if record is MOVING else [])
+    assert silent == ([record.authority] if record.move else [])
 
 
 def test_while_it_moves_only_the_new_host_is_let_in() -> None:
@@ -55,9 +55,28 @@ def test_afterwards_nobody_writes_on_the_old_host() -> None:
     assert link.export in exports(graphs.gate(TAKEN, SEATS[0]))
 
 
+def test_each_host_of_a_chain_reads_from_the_one_before_it() -> None:
+    """A host in the middle has its overlay over the same link as before; what needs nobody else starts first."""
+    a, b, c = SEATS
+    middle = graphs.face(MOVED_ON, b)
+    assert [node["node-name"] for node in middle.nodes] == ["esd-d1-nbd", "esd-d1-ovl"]
+    assert [node["read-only"] for node in middle.nodes] == [True, True]
+    assert middle.nodes[0] == graphs.face(TAKEN, b).nodes[0]
+    assert set(exports(graphs.gate(MOVED_ON, a))) == {middle.nodes[0]["export"]}
+    link = link_of(MOVED_ON.chain)
+    assert link is not None
+    assert set(exports(graphs.gate(MOVED_ON, b))) == {link.export}
+    assert set(exports(graphs.gate(MOVED_ON, c))) == {a.export, b.export}
+    assert set(exports(graphs.gate(MOVING_ON, a))) == {middle.nodes[0]["export"]}
+    assert [(one.host, one.path) for one in STATES["settled there"].left] == [
+        ("hostb", images(TAKEN.chain)[0].path),
+        ("hosta", "/srv/a.raw"),
+    ]
+
+
 def test_a_link_to_a_former_authority_is_another_node() -> None:
     names = {graphs.forwarding(record) for record in STATES.values()}
-    assert names == {"esd-d1-rw0", "esd-d1-rw1"}
+    assert names == {"esd-d1-rw0", "esd-d1-rw1", "esd-d1-rw2"}
     assert graphs.forwarding(WHOLE) == graphs.forwarding(MOVING)
 
 

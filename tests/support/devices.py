@@ -18,4 +18,14 @@ WHOLE = DeviceRecord("d1", 1 << 20, 1, SEATS, "hosta", (Image("/srv/a.raw", "raw
 MOVING = device_move.said(WHOLE, "hostb", Handler.ON_DEMAND)
 TAKEN = device_move.taken(MOVING)
 SETTLED = device_settle.whole(TAKEN)
-STATES = {"whole": WHOLE, "moving": MOVING, "taken": TAKEN, "settled": SETTLED}
+MOVING_ON = device_move.said(TAKEN, "hostc", Handler.ON_DEMAND)
+MOVED_ON = device_move.taken(MOVING_ON)
+STATES = {
+    "whole": WHOLE,
+    "moving": MOVING,
+    "taken": TAKEN,
+    "settled": SETTLED,
+    "moving on": MOVING_ON,
+    "moved on": MOVED_ON,
+    "settled there": device_settle.whole(MOVED_ON),
+}
