@@ -46,7 +46,7 @@ def fetch(cache: Path = DEFAULT_CACHE, release: str | None = None) -> Path:
     """
     cache = cache.resolve()
     cache.mkdir(parents=True, exist_ok=True)
-    with _lock(cache / "lock"):
+    with lock(cache / "lock"):
         # The root bears the name of what it was made from, and gets it when it is complete.
         root = cache / f"root-{_digest()}"
         if not root.exists():
@@ -66,7 +66,7 @@ def _unpack(work: Path, release: str | None) -> Path:
     packages = _download(work, suite, (*PACKAGES, *LIBVIRT) if release else PACKAGES)
     root = work / "root"
     for package in packages:
-        _run("dpkg-deb", "--extract", str(package), str(root))
+        run("dpkg-deb", "--extract", str(package), str(root))
     if not (root / "usr/bin/qemu-system-x86_64").exists():
         raise FetchError(f"{suite} has no newer QEMU than this machine", "apt-cache policy qemu-system-x86")
     for folder in UNUSED:
@@ -76,9 +76,18 @@ def _unpack(work: Path, release: str | None) -> Path:
 
 def _download(work: Path, suite: str, wanted: tuple[str, ...]) -> list[Path]:
     """Those packages that an upgrade of this machine would bring with it, by the rules of apt."""
+    apt = apt_of_its_own(work, suite)
+    say(f"downloading QEMU of {suite}")
+    run(*apt, "update")
+    run(*apt, "install", "--download-only", "--no-install-recommends", f"--target-release={suite}", *wanted)
+    return sorted((work / "apt/archives").glob("*.deb"))
+
+
+def apt_of_its_own(work: Path, *suites: str, types: str = "deb") -> tuple[str, ...]:
+    """The words of an apt-get that knows the machine's release and `suites`. It leaves the machine's apt as it is."""
     for folder in ("sources", "lists/partial", "apt/archives/partial"):
         (work / folder).mkdir(parents=True)
-    (work / "sources/debian.sources").write_text(_sources(suite))
+    (work / "sources/debian.sources").write_text(_sources(suites, types))
     own = {
         "Dir::Etc::sourcelist": "/dev/null",
         "Dir::Etc::sourceparts": f"{work}/sources",
@@ -88,15 +97,12 @@ def _download(work: Path, suite: str, wanted: tuple[str, ...]) -> list[Path]:
         # Nothing is installed, so the machine's lock is not needed, and neither is root.
         "Debug::NoLocking": "1",
     }
-    apt = ("apt-get", "--quiet", "--yes", *(f"--option={name}={value}" for name, value in own.items()))
-    _say(f"downloading QEMU of {suite}")
-    _run(*apt, "update")
-    _run(*apt, "install", "--download-only", "--no-install-recommends", f"--target-release={suite}", *wanted)
-    return sorted((work / "apt/archives").glob("*.deb"))
+    return ("apt-get", "--quiet", "--yes", *(f"--option={name}={value}" for name, value in own.items()))
 
 
-def _sources(suite: str) -> str:
-    return f"Types: deb\nURIs: {_mirror()}\nSuites: {_codename()} {suite}\nComponents: main\nSigned-By: {KEYS}\n"
+def _sources(suites: tuple[str, ...], types: str) -> str:
+    known = " ".join((_codename(), *suites))
+    return f"Types: {types}\nURIs: {_mirror()}\nSuites: {known}\nComponents: main\nSigned-By: {KEYS}\n"
 
 
 def _codename() -> str:
@@ -108,7 +114,7 @@ def _codename() -> str:
 
 def _mirror() -> str:
     """Where this machine gets its Debian from: somewhere else there may be no way to."""
-    targets = _run("apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages")
+    targets = run("apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages")
     for line in targets.splitlines():
         release, address = line.split(maxsplit=1)
         if release == _codename():
@@ -116,7 +122,7 @@ def _mirror() -> str:
     raise FetchError(f"apt has no source of {_codename()}", "see /etc/apt/sources.list.d")
 
 
-def _run(*argv: str) -> str:
+def run(*argv: str) -> str:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -128,7 +134,7 @@ def _run(*argv: str) -> str:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def lock(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -137,8 +143,8 @@ def _lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _say(text: str) -> None:
-    print(f"newer QEMU: {text}", file=sys.stderr, flush=True)
+def say(text: str) -> None:
+    print(f"fetching: {text}", file=sys.stderr, flush=True)
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ from images.newer_qemu import FetchError
 from qemu_esd.hosts import lab
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.machine import Machine, ended, kill
-from tests.support import newer
+from tests.support import modular, newer
 from tests.support.domains import remove_all
 from tests.support.labs import lab_name
 
@@ -39,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "or trixie: QEMU and libvirt of Debian 13 for everything"
     )
     parser.addoption("--qemu", choices=("old", "new", "across", newer.TRIXIE), default="old", help=told)
+    told = "the daemon of libvirt on lab hosts; virtqemud is built from Debian's source of the machine's libvirt first"
+    parser.addoption("--libvirt", choices=("libvirtd", "virtqemud"), default="libvirtd", help=told)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,6 +68,15 @@ def _qemu_of_this_run(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     with newer.unpacked(newer.TRIXIE if which == newer.TRIXIE else None) as usr, newer.everywhere(usr):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _libvirt_of_this_run(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.config.getoption("libvirt") == "libvirtd":
+        yield
+        return
+    with modular.unpacked() as usr, newer.everywhere(usr):
         yield
 
 

@@ -27,7 +27,7 @@ app = typer.Typer(help="Two (or N) real hosts on this machine: namespaces, sshd,
 @app.command()
 def up(
     hosts: Annotated[int, typer.Option(metavar="N", help="How many hosts there must be.")] = 2,
-    libvirt: Annotated[bool, typer.Option("--libvirt", help="Each with a libvirtd of its own.")] = False,
+    libvirt: Annotated[bool, typer.Option("--libvirt", help="Each with a libvirt of its own.")] = False,
 ) -> None:
     """Bring up hostA, hostB …; what runs already stays as it is."""
     from qemu_esd.hosts import lab

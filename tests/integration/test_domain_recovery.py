@@ -18,6 +18,7 @@ from tests.integration.support.domain import Domain, booted, cut_off, nothing_le
 from tests.integration.support.drives import Drive
 from tests.integration.support.machine import Machine, kill
 from tests.integration.test_two_controllers import another
+from tests.support.domains import DAEMON
 
 pytestmark = pytest.mark.lab
 
@@ -147,7 +148,7 @@ async def relay_dies(web1: Domain) -> None:
 
 async def restarted(machine: Machine) -> None:
     """Its libvirtd is killed, and there again."""
-    machine.run("pkill", "--signal", "KILL", "--exact", "libvirtd")
+    machine.run("pkill", "--signal", "KILL", "--exact", DAEMON)
     for _ in range(600):
         if machine.run("virsh", "--quiet", "list", check=False).returncode == 0:
             return

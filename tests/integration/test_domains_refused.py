@@ -14,7 +14,7 @@ from qemu_esd.hosts.connect import open_hosts
 from qemu_esd.hypervisors.libvirt.connection import open_libvirt
 from tests.integration.support.commands import Said, end, say, start
 from tests.lab.tools import on
-from tests.support.domains import SOCKET, WEB1, running
+from tests.support.domains import DAEMON, WEB1, running, socket
 
 pytestmark = pytest.mark.lab
 
@@ -100,22 +100,24 @@ async def asked(host: lab.LabHost, record: Path) -> None:
 async def test_without_a_libvirtd_it_is_refused(libvirt_hosts: Hosts) -> None:
     async with running(libvirt_hosts[0]):
         for host in libvirt_hosts:
-            await on(host, "mv", SOCKET, f"{SOCKET}.away")
+            listens = socket(host)
+            await on(host, "mv", listens, f"{listens}.away")
             said = await say(*MIGRATE)
-            await on(host, "mv", f"{SOCKET}.away", SOCKET)
+            await on(host, "mv", f"{listens}.away", listens)
             assert said.status == 3
-            assert f"{host.name}: no libvirtd listens there" in told(said)
+            assert f"{host.name}: neither virtqemud nor libvirtd listens there" in told(said)
 
 
 async def test_a_libvirtd_that_was_started_again_is_found_again(libvirt_hosts: Hosts) -> None:
     async with open_hosts() as hosts, open_libvirt(await hosts.get("hostA")) as there:
         assert await there.domain("nobody") is None
-        await on(libvirt_hosts[0], "pkill", "--signal", "KILL", "--exact", "libvirtd")
+        await on(libvirt_hosts[0], "pkill", "--signal", "KILL", "--exact", DAEMON)
         assert await there.domain("nobody") is None
     async with open_hosts() as hosts:
-        await on(libvirt_hosts[1], "mv", SOCKET, f"{SOCKET}.away")
-        with pytest.raises(HostError, match="hostB: no libvirtd listens there") as caught:
+        listens = socket(libvirt_hosts[1])
+        await on(libvirt_hosts[1], "mv", listens, f"{listens}.away")
+        with pytest.raises(HostError, match="hostB: neither virtqemud nor libvirtd listens there") as caught:
             async with open_libvirt(await hosts.get("hostB")):
                 pass
-        await on(libvirt_hosts[1], "mv", f"{SOCKET}.away", SOCKET)
+        await on(libvirt_hosts[1], "mv", f"{listens}.away", listens)
     assert caught.value.hint

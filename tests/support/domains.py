@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import libvirt
 
@@ -12,9 +13,11 @@ import libvirt
 import libvirt_qemu  # noqa: F401
 
 from qemu_esd.hosts import lab
+from qemu_esd.hosts.lab.libvirt import DAEMONS
 from tests.lab.tools import on
 
-SOCKET = "/run/libvirt/libvirt-sock"
+# The names of daemons for pkill, of which a host has one.
+DAEMON = "|".join(DAEMONS)
 # With ACPI, because libvirt 9.0 says -no-acpi otherwise, which QEMU 10.0 does not know any more.
 WEB1 = """<domain type="qemu">
   <name>web1</name> <memory unit="MiB">64</memory>
@@ -29,11 +32,18 @@ WEB1 = """<domain type="qemu">
 """
 
 
+def socket(host: lab.LabHost) -> str:
+    """Where its libvirt listens."""
+    assert host.init is not None
+    root = f"/proc/{host.init.pid}/root"
+    return next(path for path in DAEMONS.values() if Path(root + path).exists())
+
+
 @asynccontextmanager
 async def connected(host: lab.LabHost) -> AsyncIterator[libvirt.virConnect]:
     """The host's libvirt by the API from here, over our own ssh connection. Its calls block, so: in threads."""
     async with lab.connect(host) as opened:
-        uri = f"qemu+unix:///system?socket={await opened.forward(SOCKET)}"
+        uri = f"qemu+unix:///system?socket={await opened.forward(socket(host))}"
         connection = await asyncio.to_thread(libvirt.open, uri)
         yield connection
         await asyncio.to_thread(connection.close)

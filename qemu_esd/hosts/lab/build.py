@@ -20,7 +20,7 @@ from pathlib import Path
 from qemu_esd.errors import RefusedError, UsageError
 from qemu_esd.hosts.lab import files, libvirt, net
 from qemu_esd.hosts.lab.connect import libvirt_answers, ssh_answers, wait_for
-from qemu_esd.hosts.lab.needs import path_of, require_programs, require_root
+from qemu_esd.hosts.lab.needs import libvirt_daemon, path_of, require_programs, require_root
 from qemu_esd.hosts.lab.process import Candidate, Process, kill, start_candidate
 from qemu_esd.hosts.lab.state import (
     MAX_HOSTS,
@@ -49,7 +49,8 @@ class Built:
 async def up(hosts: int = 2, *, libvirt: bool = False) -> Built:
     """See to it that hosts 1 to `hosts` run, besides any others that the lab has already.
 
-    With `libvirt` each has a libvirtd; a lab that was made with it keeps it, also for further hosts.
+    With `libvirt` each has a libvirtd, or a virtqemud where the machine has only that; a lab that was made with it
+    keeps it, also for further hosts.
     Raises UsageError for a silly number, RefusedError without the rights or a program that it takes, or where hosts are
     there without libvirt; TimedOutError for a host that runs and does not answer.
     """
@@ -165,7 +166,7 @@ def _start_host(lab: Lab, host: LabHost, lock: int) -> Candidate:
         "disks": files.disk_folders(lab),
         "etc": files.etc_files(host, lab),
         "hidden": _hidden(lab),
-        "programs": [[path_of("sshd"), "-D", "-e"], *([[path_of("libvirtd")]] if lab.libvirt else [])],
+        "programs": [[path_of("sshd"), "-D", "-e"], *([[path_of(libvirt_daemon())]] if lab.libvirt else [])],
     }
     return start_candidate("host", lab.root, host.name, facts, host.folder / "log", lock)
 
@@ -210,7 +211,7 @@ def _wait_for_all(lab: Lab) -> None:
     for host in lab.hosts:
         wait_for("sshd", host, partial(ssh_answers, switch, host))
         if lab.libvirt:
-            wait_for("libvirtd", host, partial(libvirt_answers, host))
+            wait_for("libvirt", host, partial(libvirt_answers, host))
 
 
 def _switch(lab: Lab) -> Process:

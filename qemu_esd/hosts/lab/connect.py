@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qemu_esd.errors import HostError, TimedOutError
+from qemu_esd.hosts.lab.libvirt import DAEMONS
 from qemu_esd.hosts.lab.net import run_inside
 from qemu_esd.hosts.lab.process import START_SECONDS, Process, readable
 from qemu_esd.hosts.lab.state import SSH_PORT, LabHost, load
@@ -53,8 +54,11 @@ def ssh_answers(switch: Process, host: LabHost, seconds: float) -> bool:
 
 
 def libvirt_answers(host: LabHost, seconds: float) -> bool:
-    """Whether the host's libvirtd speaks within `seconds`, with its driver for QEMU at work."""
-    if host.init is None or not Path(f"/proc/{host.init.pid}/root/run/libvirt/libvirt-sock").exists():
+    """Whether the host's libvirt speaks within `seconds`, with its driver for QEMU at work."""
+    if host.init is None:
+        return False
+    root = f"/proc/{host.init.pid}/root"
+    if not any(Path(root + socket).exists() for socket in DAEMONS.values()):
         return False
     words = ("timeout", f"{seconds:g}", "virsh", "--quiet", "--connect", "qemu:///system", "uri")
     return run_inside(host.init, words, spaces=("net", "mnt")).returncode == 0

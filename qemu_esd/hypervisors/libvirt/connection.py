@@ -22,8 +22,8 @@ from qemu_esd.hosts.base import Host
 from qemu_esd.hypervisors.libvirt import events
 from qemu_esd.hypervisors.libvirt.domain import Domain
 
-# libvirtd for all, or the one for QEMU where there are several.
-SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
+# virtqemud, where a host has a daemon for each driver, else libvirtd for all: so libvirt's own programs choose, too.
+SOCKETS = ("/run/libvirt/virtqemud-sock", "/run/libvirt/libvirt-sock")
 # libvirtd may have to wait for another job on the same domain.
 CALL_SECONDS = 60.0
 # So long a libvirtd that was there may take to start again.
@@ -49,7 +49,7 @@ class Connection:
         self._opening = asyncio.Lock()
 
     async def open(self) -> None:
-        """Raises HostError where no libvirtd listens, LibvirtError."""
+        """Raises HostError where no libvirt listens, LibvirtError."""
         self._raw = await self._connect()
 
     async def call(self, what: str, act: Callable[[Any], T], seconds: float | None = CALL_SECONDS) -> T:
@@ -63,7 +63,7 @@ class Connection:
         except LibvirtError as error:
             if raw.isAlive():
                 raise
-            what = f"libvirtd has ended while it was asked for {what}"
+            what = f"libvirt has ended while it was asked for {what}"
             raise HostError(what, host=self.host, hint="see that it runs there, then give the command again") from error
 
     async def _question(self, what: str, act: Callable[[Any], T]) -> T:
@@ -111,9 +111,8 @@ class Connection:
         present = await files.existing(self._on, *SOCKETS)
         socket = next((path for path in SOCKETS if path in present), None)
         if socket is None:
-            raise HostError(
-                "no libvirtd listens there", host=self.host, hint=f"on it: virsh --connect {uri('local')} uri"
-            )
+            what = "neither virtqemud nor libvirtd listens there"
+            raise HostError(what, host=self.host, hint=f"on it: virsh --connect {uri('local')} uri")
         opening = f"qemu+unix:///system?socket={quote(await self._on.forward(socket))}"
         raw = await self._ask("to open a connection", lambda: self._open(opening), CALL_SECONDS)
         loop = asyncio.get_running_loop()
@@ -140,7 +139,7 @@ class Connection:
 
 @asynccontextmanager
 async def open_libvirt(host: Host) -> AsyncIterator[Connection]:
-    """Raises RefusedError without libvirt's binding for Python, HostError where no libvirtd listens, LibvirtError."""
+    """Raises RefusedError without libvirt's binding for Python, HostError where no libvirt listens, LibvirtError."""
     connection = Connection(_binding(), host)
     try:
         await connection.open()

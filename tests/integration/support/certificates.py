@@ -9,6 +9,7 @@ from pathlib import Path
 from subprocess import run
 
 from tests.integration.support.machine import Machine
+from tests.support.domains import DAEMON
 
 FOLDER = "/srv/pki"
 _CONF = "/etc/libvirt/qemu.conf"
@@ -40,7 +41,7 @@ def with_certificates(machines: Sequence[Machine], folder: Path) -> Iterator[Non
 
 def restart(machine: Machine) -> None:
     """Its libvirtd is killed, and there again."""
-    machine.run("pkill", "--signal", "KILL", "--exact", "libvirtd")
+    machine.run("pkill", "--signal", "KILL", "--exact", DAEMON)
     deadline = time.monotonic() + 30
     while machine.run("virsh", "--quiet", "list", check=False).returncode != 0:
         assert time.monotonic() < deadline, f"no libvirtd on {machine.name}"

@@ -135,10 +135,15 @@ async def booted(
             sweep(machine)
 
 
+def is_libvirts(words: str) -> bool:
+    """What a process or a file is called that is none of ours."""
+    return "libvirt" in words or "virtqemud" in words
+
+
 def cut_off(machine: Machine) -> None:
     """What is ours there ends, and is gone from /run, as if by the power switch; domains are left to libvirt."""
     # In rounds, because a supervisor that is killed second starts its process again.
-    while left := [process for process in machine.processes() if "libvirt" not in str(process)]:
+    while left := [process for process in machine.processes() if not is_libvirts(str(process))]:
         for process in left:
             kill(process.pid)
     machine.run("find", RUN, "-mindepth", "1", "-delete", check=False)
@@ -156,4 +161,4 @@ def nothing_left(*machines: Machine) -> None:
     """Of ours, but for records of guests and empty rooms."""
     for machine in machines:
         kept = ("/var/lib/qemu-esd/vm/web1", "/var/lib/qemu-esd/vm/web1/guest.json", "/run/qemu-esd/guest")
-        assert [path for path in machine.leftovers() if path not in kept and "libvirt" not in path] == []
+        assert [path for path in machine.leftovers() if path not in kept and not is_libvirts(path)] == []
