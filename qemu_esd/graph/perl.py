@@ -33,8 +33,8 @@ sub said { open my $pipe, "-|", @virsh, @_ or return ""; join "", <$pipe> }
 sub qemu_of { my $name = shift; sub { said("qemu-monitor-command", "--domain", $name, qq({"execute": "$_[0]"})) } }
 """
 
-# `has_failed(ASK)`: an I/O error has stopped the guest. `may_go_on(ASK)`: and it is not that it waits for room. One that
-# does not tell is left alone: told to go on while it waits for room, it would lose the reason that `status` gives for it.
+# `has_failed(ASK)`: an I/O error has stopped the guest. `may_go_on(ASK)`: and it is not that it waits for room. One
+# that does not tell is left alone: told to go on while it waits for room, it would lose the reason that `status` gives.
 MAY_GO_ON = r"""
 sub has_failed { shift->("query-status") =~ /"status": *"io-error"/ }
 sub may_go_on {

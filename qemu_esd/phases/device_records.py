@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 from qemu_esd.errors import HostError, RefusedError
 from qemu_esd.hosts import facts, files
-from qemu_esd.hosts.base import Host
+from qemu_esd.hosts.base import Host, shell
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.journal import codec
 from qemu_esd.model import device
 from qemu_esd.model.device import DeviceRecord
 from qemu_esd.model.host import HostPaths
-
 
 # What says what there is goes last, and the folder with it, unless a new device has just come into it.
 _REMOVE = r"""
