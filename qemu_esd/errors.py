@@ -103,6 +103,10 @@ class LibvirtError(EsdError):
         self.code = code
 
 
+class DomainBusyError(LibvirtError):
+    """libvirt has waited half a minute, in vain, for the end of something else that it does with the domain."""
+
+
 class QemuGoneError(EsdError):
     """The monitor's peer went away, or never spoke."""
 

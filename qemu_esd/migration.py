@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from qemu_esd.errors import EsdError, HostError, RefusedError, RolledBackError, UnfinishedError
 from qemu_esd.log import logger
 from qemu_esd.model.disk import images
+from qemu_esd.model.plan import Plan
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import State
@@ -84,7 +85,7 @@ async def forward(ctx: Context) -> Station:
         ctx.measure("handed-over", "start")
         return await _arrived(ctx)
     except EsdError as error:
-        raise _unfinished(ctx, error) from error
+        raise unfinished(ctx.plan, error) from error
 
 
 def _note_times(ctx: Context) -> None:
@@ -130,9 +131,11 @@ def _refuses(error: EsdError) -> bool:
     return isinstance(error, RefusedError) and not isinstance(error, HostError)
 
 
-def _unfinished(ctx: Context, error: EsdError) -> UnfinishedError:
-    hint = error.hint or f"qemu-esd resume {ctx.plan.id}"
-    return UnfinishedError(f"the guest is committed to {ctx.plan.target.host}, but: {error}", hint=hint)
+def unfinished(plan: Plan, error: EsdError) -> UnfinishedError:
+    """What is in the way may be mended by more than one command: the last one is always the same."""
+    onward = f"qemu-esd resume {plan.id}"
+    hint = f"{error.hint}; then: {onward}" if error.hint else onward
+    return UnfinishedError(f"the guest is committed to {plan.target.host}, but: {error}", hint=hint)
 
 
 async def _arrived(ctx: Context) -> Station:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
-from qemu_esd.errors import HostError, HostKeyError, QemuGoneError, TimedOutError
+from qemu_esd.errors import DomainBusyError, HostError, HostKeyError, QemuGoneError, TimedOutError
 from qemu_esd.hypervisors import processes
 from qemu_esd.model.plan import Site
 from qemu_esd.model.recovery import Seen, Source, Target
@@ -57,7 +57,7 @@ async def _ask(
         return "gone"
     except HostKeyError:
         raise
-    except (HostError, TimedOutError):
+    except (HostError, TimedOutError, DomainBusyError):
         # Its host, or the QEMU itself: one that hangs may go on at any time, so it is not gone.
         return "unknown"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,28 @@ async def test_a_libvirtd_ends_in_each_phase(libvirt_hosts: Any, guest_image: Gu
         assert said.status == 0, said
         await web1.is_well()
         assert "nbd" not in web1.virsh("dumpxml", "web1")
+        await web1.pause()
+        await web1.recheck()
+
+
+@pytest.mark.skipif(os.environ.get("ESD_FAULTS") != "all", reason="libvirt waits for half a minute; ESD_FAULTS=all")
+async def test_a_libvirt_that_is_at_something_else_is_told_of(libvirt_hosts: Any, guest_image: GuestImage) -> None:
+    """Its QEMU does not answer the libvirtd that was started again, which lets nobody at the domain meanwhile."""
+    async with booted(libvirt_hosts, guest_image, DRIVE) as (web1, b):
+        assert (await say(*words(web1, b))).status == 0
+        web1.arrived(b)
+        (qemu,) = b.qemus("web1")
+        kill(qemu.pid, signal.SIGSTOP)
+        await restarted(b)
+        said = await say("settle", "web1")
+        kill(qemu.pid, signal.SIGCONT)
+        assert said.status == 1, said
+        assert "hostB: libvirt, asked for " in said.err
+        assert "cannot acquire state change lock" in said.err
+        assert "start libvirtd (or virtqemud) again there" in said.err
+        said = await say("settle", "web1")
+        assert said.status == 0, said
+        await web1.is_well()
         await web1.pause()
         await web1.recheck()
 

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from qemu_esd.errors import HostError, LibvirtError, RefusedError, TimedOutError
+from qemu_esd.errors import DomainBusyError, HostError, LibvirtError, RefusedError, TimedOutError
 from qemu_esd.hosts import files
 from qemu_esd.hosts.base import Host
 from qemu_esd.hypervisors.libvirt import events
@@ -28,6 +28,8 @@ SOCKETS = ("/run/libvirt/virtqemud-sock", "/run/libvirt/libvirt-sock")
 CALL_SECONDS = 60.0
 # So long a libvirtd that was there may take to start again.
 RESTART_SECONDS, LOOK_SECONDS = 20.0, 0.1
+# Where a QEMU hangs, or libvirt's own work does.
+_START_AGAIN = "wait, and if that lasts start libvirtd (or virtqemud) again there: domains run on"
 
 T = TypeVar("T")
 
@@ -55,7 +57,7 @@ class Connection:
     async def call(self, what: str, act: Callable[[Any], T], seconds: float | None = CALL_SECONDS) -> T:
         """What `act` makes of the connection, in a thread; `what` tells what it was asked for.
 
-        Raises LibvirtError, TimedOutError, and HostError where libvirtd went away meanwhile.
+        Raises LibvirtError (DomainBusyError), TimedOutError, and HostError where libvirtd went away meanwhile.
         """
         raw = await self.raw()
         try:
@@ -64,7 +66,7 @@ class Connection:
             if raw.isAlive():
                 raise
             what = f"libvirt has ended while it was asked for {what}"
-            raise HostError(what, host=self.host, hint="see that it runs there, then give the command again") from error
+            raise HostError(what, host=self.host, hint="see that it runs there") from error
 
     async def _question(self, what: str, act: Callable[[Any], T]) -> T:
         """As `call`, for what changes nothing: asked again where libvirtd had ended and was started anew."""
@@ -132,9 +134,15 @@ class Connection:
             async with asyncio.timeout(seconds):
                 return await _in_thread(call)
         except self.binding.libvirtError as error:
-            raise LibvirtError(what, str(error), code=error.get_error_code(), host=self.host) from error
+            raise self._error(what, error) from error
         except TimeoutError as error:
-            raise TimedOutError("an answer of libvirt", seconds or 0, host=self.host) from error
+            raise TimedOutError("an answer of libvirt", seconds or 0, host=self.host, hint=_START_AGAIN) from error
+
+    def _error(self, what: str, said: Any) -> LibvirtError:
+        code = said.get_error_code()
+        if code == self.binding.VIR_ERR_OPERATION_TIMEOUT:
+            return DomainBusyError(what, str(said), code=code, host=self.host, hint=_START_AGAIN)
+        return LibvirtError(what, str(said), code=code, host=self.host)
 
 
 @asynccontextmanager

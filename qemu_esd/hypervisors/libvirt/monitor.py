@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from qemu_esd.errors import LibvirtError, QemuError, QemuGoneError, TimedOutError
+from qemu_esd.errors import LibvirtError, QemuError, QemuGoneError
 from qemu_esd.hypervisors.libvirt.connection import Connection
 from qemu_esd.hypervisors.libvirt.events import LIFECYCLE
 from qemu_esd.log import timed
 from qemu_esd.qmp.client import Listener
-from qemu_esd.qmp.session import COMMAND_SECONDS, Events, Session
+from qemu_esd.qmp.session import Events, Session
 
 PREFIX = "libvirt:"
 
@@ -47,19 +47,17 @@ class DomainSession(Session):
                     lambda raw: libvirt_qemu.qemuMonitorCommand(raw.lookupByName(self.label), json.dumps(message), 0),
                 )
         except LibvirtError as error:
-            raise self._meant(command, error) from error
+            raise self._meant(error) from error
         reply = json.loads(said)
         self._tell("qemu", reply)
         if "error" in reply:
             raise QemuError(command, reply["error"].get("desc", "it does not say why"), host=self.host)
         return reply["return"]
 
-    def _meant(self, command: str, error: LibvirtError) -> Exception:
+    def _meant(self, error: LibvirtError) -> Exception:
         binding = self._libvirt.binding
         if error.code in (binding.VIR_ERR_NO_DOMAIN, binding.VIR_ERR_OPERATION_INVALID):
             return QemuGoneError(f"{self.label} does not run any more", host=self.host)
-        if error.code == binding.VIR_ERR_OPERATION_TIMEOUT:
-            return TimedOutError(f"an answer of {self.label} to {command}", COMMAND_SECONDS, host=self.host)
         return error
 
     @contextmanager
