@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from qemu_esd.graph import perl
-from qemu_esd.graph.device_argv import GO_ON
+from qemu_esd.graph.device_guests import GO_ON
 from qemu_esd.model.vm import Kind
 from qemu_esd.phases.links import go_on_of
 
