@@ -121,7 +121,7 @@ def images() -> None:
     install_packages(PACKAGES)
     if not (ROOT / ".cache/guest/inputs.sha256").exists() and not apt_knows(KERNEL):
         run(*as_root("apt-get", "update"), hint="mend what apt-get names")
-    run(sys.executable, f"{ROOT}/images/build.py", hint="mend what it names, then: python3 tasks.py images")
+    run(sys.executable, "-m", "images.build", hint="mend what it names, then: python3 tasks.py images")
 
 
 def lab(*arguments: str) -> None:

@@ -1,18 +1,17 @@
 """Builds the small guest: a Debian cloud kernel, busybox, drivers of disk buses, the load of images/load/.
 
-    python3 images/build.py [DIRECTORY]        default: .cache/guest of this repository
+    python3 -m images.build [DIRECTORY]        default: .cache/guest of this repository
 
 The kernel comes from the newest /boot/vmlinuz-*-cloud-amd64; where there is none, from the Debian package,
 downloaded and unpacked into the directory without being installed. The same inputs give the same bytes, and a
 second run with the same inputs does nothing. Needs neither root nor the network once the packages are there.
-Only the standard library.
+Kernel and initrd are not compressed: an emulated guest would take long to unpack them. Only the standard library.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import gzip
 import hashlib
 import lzma
 import os
@@ -26,8 +25,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from images.kernel import unpacked
+
 HERE = Path(__file__).resolve().parent
 DEFAULT_CACHE = HERE.parent / ".cache" / "guest"
+# What the guest's kernel is told; first what it needs, then what an emulated one is faster without.
+KERNEL_WORDS = "console=ttyS0 quiet panic=-1 cryptomgr.notests noreplace-smp"
 CFLAGS = ("-static", "-O2", "-Wall", "-Wextra", "-pthread", "-Wl,--build-id=none")
 
 # In the order in which they are loaded; what a module needs comes before it. One that this kernel has built
@@ -82,7 +85,7 @@ class Inputs:
     def digest(self) -> str:
         """A hash over every input's content, this file's included."""
         digest = hashlib.sha256()
-        own = (Path(__file__), HERE / "init")
+        own = (Path(__file__), HERE / "kernel.py", HERE / "init")
         for path in (*own, *self.sources, self.kernel, self.busybox, *self.modules):
             digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
@@ -95,7 +98,7 @@ def build(cache: Path = DEFAULT_CACHE) -> GuestImage:
     """
     cache = cache.resolve()
     cache.mkdir(parents=True, exist_ok=True)
-    image = GuestImage(kernel=cache / "vmlinuz", initrd=cache / "initrd")
+    image = GuestImage(kernel=cache / "kernel", initrd=cache / "initrd")
     with _lock(cache / "lock"):
         inputs = _find_inputs(cache)
         stamp = cache / "inputs.sha256"
@@ -119,14 +122,23 @@ def _make(inputs: Inputs, image: GuestImage) -> None:
         load = _compile(inputs.sources, Path(work) / "load")
         _say("packing the initrd")
         initrd = Path(work) / "initrd"
-        initrd.write_bytes(gzip.compress(_initrd(inputs, load.read_bytes()), mtime=0))
-        kernel = Path(shutil.copyfile(inputs.kernel, Path(work) / "vmlinuz"))
+        initrd.write_bytes(_initrd(inputs, load.read_bytes()))
+        kernel = Path(work) / "kernel"
+        kernel.write_bytes(_kernel(inputs.kernel.read_bytes()))
         kernel.replace(image.kernel)
         initrd.replace(image.initrd)
     if inputs.absent:
         _say(f"this kernel has no {', '.join(inputs.absent)}")
     size = image.initrd.stat().st_size >> 10
     _say(f"built in {image.initrd.parent} from {inputs.kernel}, initrd {size} KiB")
+
+
+def _kernel(image: bytes) -> bytes:
+    _say("unpacking the kernel")
+    plain = unpacked(image)
+    if plain is None:
+        _say("it is not compressed by LZ4, and stays as it is: guests take longer to boot")
+    return plain or image
 
 
 def _find_inputs(cache: Path) -> Inputs:

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 
+from images.build import KERNEL_WORDS
 from qemu_esd import devices, guests
 from qemu_esd.graph import device_argv
 from qemu_esd.hosts import service
@@ -65,7 +66,7 @@ async def _sample(stand: Stand, row: str, way: str, number: int, beats: int) -> 
         memory=MEMORY,
         kernel=str(stand.image.kernel),
         initrd=str(stand.image.initrd),
-        append=f"console=ttyS0 quiet panic=-1 {load}",
+        append=f"{KERNEL_WORDS} {load}",
         extra=words,
     )
     async with open_hosts() as hosts:

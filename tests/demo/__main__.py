@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from images.build import KERNEL_WORDS
 from images.console import LoadLine
 from qemu_esd.units import MIB, human_bytes
 from tests.demo import load
@@ -36,9 +37,9 @@ def start_guest(stage: Stage) -> None:
 
     stage.chapter(f"{VM} runs on hostA: a raw disk, a qcow2 disk with a backing file, a load that writes and verifies")
     # 256 MiB and 8 KiB: with a multiple of 256 KiB QEMU 7.2 under TCG can lose memory writes while it migrates.
-    boot = ("--memory", "262152k", "--kernel", "/srv/vmlinuz", "--initrd", "/srv/initrd")
+    boot = ("--memory", "262152k", "--kernel", "/srv/kernel", "--initrd", "/srv/initrd")
     disks = ("--disk", SYSTEM, "--disk", DATA)
-    append = f"console=ttyS0 quiet panic=-1 {load.LOAD}"
+    append = f"{KERNEL_WORDS} {load.LOAD}"
     stage.show("vm", "run", VM, "--host", "hostA", *disks, *boot, "--append", append)
     load.wait_for(stage, "the start of the load", lambda said: next((at for at in said if at.word == "ready"), None))
     no_error(stage, load.worked(stage, 300))

@@ -45,7 +45,7 @@ def _qemu_img(*words: str) -> None:
 def put_kernel(*folders: Path) -> None:
     """Kernel and initrd, where each host sees them: the checkout may lie in a folder that a host has its own of."""
     for folder in folders:
-        for name in ("vmlinuz", "initrd"):
+        for name in ("kernel", "initrd"):
             shutil.copyfile(DEFAULT_CACHE / name, folder / name)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from images.build import build
+from images.build import KERNEL_WORDS, build
 from qemu_esd.graph.accel import PROBE_EXIT, PROBE_ROM, PROBE_SECONDS, choose, probe_argv
 
 QEMU = "qemu-system-x86_64"
@@ -89,5 +89,5 @@ def test_the_chosen_accelerator_boots_a_kernel(rom: Path) -> None:
     image = build()
     argv = (QEMU, "-accel", accel, "-m", "256", "-nodefaults", "-display", "none", "-no-reboot")
     guest = ("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-serial", "stdio")
-    append = ("-append", "console=ttyS0 quiet panic=-1 esd.mode=idle")
+    append = ("-append", f"{KERNEL_WORDS} esd.mode=idle")
     assert "esd-load ready mode=idle" in console_until(argv + guest + append, "esd-load ready", 120)

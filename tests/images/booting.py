@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from images.build import GuestImage, build
+from images.build import KERNEL_WORDS, GuestImage, build
 from images.console import LoadLine, parse
 
 WAIT = 60.0  # seconds until a line is given up; a boot takes three
@@ -34,7 +34,7 @@ class Guest:
         ]
         argv += ["-display", "none", "-serial", "stdio", *devices]
         argv += ["-kernel", str(image.kernel), "-initrd", str(image.initrd)]
-        argv += ["-append", f"console=ttyS0 quiet panic=-1 {append}"]
+        argv += ["-append", f"{KERNEL_WORDS} {append}"]
         self.qemu = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.lines: list[LoadLine] = []
         self._console: queue.Queue[str | None] = queue.Queue()

@@ -14,7 +14,7 @@ import pytest
 from images import build as module
 from images.build import BuildError, GuestImage, Inputs, build
 
-SCRIPT = Path(__file__).parents[2] / "images" / "build.py"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -33,23 +33,23 @@ def caches(tmp_path: Path, guest_image: GuestImage) -> Callable[[str], Path]:
 
 def run(cache: Path, *, path: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = None if path is None else {"PATH": path}
-    argv = [sys.executable, str(SCRIPT), str(cache)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
+    argv = [sys.executable, "-m", "images.build", str(cache)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
 
 
 def test_same_inputs_same_bytes_and_nothing_done_twice(caches: Callable[[str], Path]) -> None:
     first, second = caches("first"), caches("second, with a blank")
     before = {path.name for path in first.iterdir()}
     assert (run(first).returncode, run(second).returncode) == (0, 0)
-    for name in ("vmlinuz", "initrd"):
+    for name in ("kernel", "initrd"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     built = (first / "initrd").stat()
     again = run(first)
     assert "up to date" in again.stderr
-    assert again.stdout.split("\n")[:2] == [str(first / "vmlinuz"), str(first / "initrd")]
+    assert again.stdout.split("\n")[:2] == [str(first / "kernel"), str(first / "initrd")]
     assert (first / "initrd").stat().st_ino == built.st_ino
     made = {path.name for path in first.iterdir()} - before
-    assert made == {"initrd", "inputs.sha256", "lock", "vmlinuz"}
+    assert made == {"initrd", "inputs.sha256", "kernel", "lock"}
 
 
 def test_a_build_that_was_cut_short_is_done_again(caches: Callable[[str], Path]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from images.build import GuestImage
+from images.build import KERNEL_WORDS, GuestImage
 from images.pattern import MIB
 from qemu_esd.errors import RefusedError
 from qemu_esd.model.policy import Handler
@@ -125,7 +125,7 @@ async def by_hand(
     for drive in drives:
         drive.make(machine)
     patterns = " ".join(drive.option for drive in drives)
-    options = f"console=ttyS0 quiet panic=-1 esd.mode=verify esd.rate=200 esd.area=1M {patterns}"
+    options = f"{KERNEL_WORDS} esd.mode=verify esd.rate=200 esd.area=1M {patterns}"
     start(
         machine,
         *("qemu-system-x86_64", "-name", "theirs", "-display", "none", "-accel", "tcg", "-m", f"{MEMORY >> 10}k"),

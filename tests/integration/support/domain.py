@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
 
-from images.build import GuestImage
+from images.build import KERNEL_WORDS, GuestImage
 from qemu_esd.hosts.lab import LabHost
 from tests.integration.support.drives import Drive
 from tests.integration.support.guest import PATIENCE, Guest
@@ -25,7 +25,7 @@ XML = """<domain type="qemu" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/
   <name>{name}</name> <memory unit="MiB">128</memory>
   <os><type arch="x86_64" machine="q35">hvm</type>
     <kernel>{srv}/kernel</kernel> <initrd>{srv}/initrd</initrd>
-    <cmdline>console=ttyS0 quiet panic=-1 {load} {options}</cmdline>
+    <cmdline>{kernel} {load} {options}</cmdline>
   </os>
   <features><acpi/></features> {more}
   <devices>
@@ -70,6 +70,7 @@ class Domain(Guest):
         return XML.format(
             name=self.name,
             srv=SRV,
+            kernel=KERNEL_WORDS,
             load=load,
             options=" ".join(drive.option for drive in self.drives),
             more=more,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from images.build import GuestImage
+from images.build import KERNEL_WORDS, GuestImage
 from images.console import STATUS, LoadLine
 from images.pattern import MIB
 from qemu_esd import api, guests, view
@@ -55,7 +55,7 @@ class Guest:
             drive.make(self.machine)
         spec = GuestSpec(self.name, disks_from(drive.text for drive in self.drives), memory=MEMORY, **more)
         if image is not None:
-            options = " ".join(["console=ttyS0 quiet panic=-1", load, *(drive.option for drive in self.drives)])
+            options = " ".join([KERNEL_WORDS, load, *(drive.option for drive in self.drives)])
             spec = replace(spec, kernel=str(image.kernel), initrd=str(image.initrd), append=options)
         async with open_hosts() as hosts:
             await guests.run(hosts, spec, self.machine.name)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 from xml.etree.ElementTree import fromstring
 
-from images.build import GuestImage
+from images.build import KERNEL_WORDS, GuestImage
 from qemu_esd import devices, guests
 from qemu_esd.hosts.connect import open_hosts
 from qemu_esd.hypervisors.cmdline.spec import GuestSpec
@@ -27,7 +27,7 @@ XML = """<domain type="qemu">
   <name>{name}</name> <memory unit="KiB">131080</memory>
   <os><type arch="x86_64" machine="q35">hvm</type>
     <kernel>{srv}/kernel</kernel> <initrd>{srv}/initrd</initrd>
-    <cmdline>console=ttyS0 quiet panic=-1 {load} {options}</cmdline>
+    <cmdline>{kernel} {load} {options}</cmdline>
   </os>
   <features><acpi/></features>
   <devices>
@@ -48,7 +48,7 @@ class Bare(Guest):
         self.device = suid
 
     async def boot(self, image: GuestImage, load: str = LOAD) -> None:
-        options = " ".join(["console=ttyS0 quiet panic=-1", load, self.drives[0].option])
+        options = " ".join([KERNEL_WORDS, load, self.drives[0].option])
         words = {"kernel": str(image.kernel), "initrd": str(image.initrd), "append": options, "memory": MEMORY}
         self.spec = GuestSpec(self.name, uuid="6ba7b810-9dad-11d1-80b4-00c04fd430c8", **words)  # type: ignore[arg-type]
         await self._run(self.machine)
@@ -97,7 +97,14 @@ class Domain(Guest):
             DISK.format(format=drive.format, path=drive.path, id=drive.id, cache=cache) for drive in self.drives
         )
         options = " ".join(drive.option for drive in self.drives)
-        words: dict[str, Any] = {"srv": SRV, "load": load, "options": options, "console": CONSOLE, "log": LOG}
+        words: dict[str, Any] = {
+            "srv": SRV,
+            "kernel": KERNEL_WORDS,
+            "load": load,
+            "options": options,
+            "console": CONSOLE,
+            "log": LOG,
+        }
         self.machine.run("tee", f"{SRV}/web1.xml", stdin=XML.format(name=self.name, disks=disks, **words))
         self.virsh("define", f"{SRV}/web1.xml")
         self.virsh("start", self.name)
