@@ -2,11 +2,11 @@
  *
  * Files: main.c (threads, start and end), options.c (kernel command line), content.c (what a sector must hold),
  * disk.c (finding and describing disks), io.c (one verified read or write), work.c (the loads), dirty.c (memory),
- * time.c (clock and tick), commands.c (what the console may ask), say.c (the lines on the console). What the options
+ * time.c (clock), commands.c (what the console may ask), say.c (the lines on the console). What the options
  * mean is told in options.c, the format of the lines in say.c, the commands in commands.c.
  *
  * Threads: main reports and reads the console, one worker does all disk I/O (so it alone owns what was
- * written where), one ticks, one dirties memory. They share only `stats`, which is atomic.
+ * written where), one dirties memory. They share only `stats`, which is atomic.
  */
 #ifndef LOAD_H
 #define LOAD_H
@@ -36,6 +36,7 @@ struct options {
     bool expect_miss, once, spread;
     uint64_t block, area;
     uint64_t rate;
+    uint64_t every; /* milliseconds */
     uint64_t writes, rereads; /* per cent of the operations; the rest reads anywhere */
     uint64_t dirty_mib, dirty_rate;
     uint64_t generation;
@@ -82,7 +83,6 @@ struct stats {
     _Atomic uint64_t ops, reads, writes, errors, absent;
     _Atomic uint64_t good, bad; /* blocks that were read and verified */
     _Atomic uint64_t stall_us, interval_stall_us, inflight_since_us;
-    _Atomic uint64_t wake_us, interval_wake_us;
     _Atomic uint64_t dirtied_mib;
 };
 
@@ -133,7 +133,6 @@ void command_run(char *line); /* by the worker */
 /* time.c */
 uint64_t now_us(void);
 void raise_to(_Atomic uint64_t *most, uint64_t value);
-bool ticker_start(void);
 
 /* dirty.c */
 bool dirtier_start(void);

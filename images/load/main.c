@@ -1,4 +1,4 @@
-/* Starts everything, then reports once a second and listens to the console. */
+/* Starts everything, then reports every options.every and listens to the console. */
 #define _GNU_SOURCE
 #include "load.h"
 
@@ -15,12 +15,13 @@ static void say_ready(void)
 static void report_and_listen(void)
 {
     struct pollfd console = {.fd = STDIN_FILENO, .events = POLLIN};
+    const uint64_t every = options.every * 1000;
 
     for (uint64_t due = now_us();;) {
         uint64_t now = now_us();
         if (now >= due) {
             say_status();
-            due = now + 1000000 - (now - due) % 1000000;
+            due = now + every - (now - due) % every;
         }
         if (poll(&console, 1, (int)((due - now) / 1000) + 1) > 0 && !console_read())
             console.fd = -1;
@@ -36,7 +37,7 @@ int main(void)
         fatal("option-", why);
     disks_find();
     say_ready();
-    if (!ticker_start() || (options.dirty && !dirtier_start()) || !worker_start())
+    if ((options.dirty && !dirtier_start()) || !worker_start())
         fatal("no-memory-or-thread", "");
     report_and_listen();
 }

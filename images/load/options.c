@@ -15,6 +15,7 @@
  *   esd.mix=40/30/30     per cent of writes / reads of what was written / reads anywhere on the disk
  *   esd.once=0           1: mode scan stops after one pass
  *   esd.dirty=64         MiB of memory that mode dirty writes to, esd.dirtyrate=0 MiB/s (0: no limit)
+ *   esd.every=1000       milliseconds from one report on the console to the next
  *   esd.seed=            generation stamped into every block, and seed of the random places; default: the clock
  *
  * Sizes take k, M, G, T.
@@ -31,6 +32,7 @@ struct options options = {
     .block = 4096,
     .area = 256ull * MIB,
     .spread = true,
+    .every = 1000,
     .writes = 40,
     .rereads = 30,
     .dirty_mib = 64,
@@ -131,6 +133,11 @@ static bool parse_flag(const char *text, bool *flag)
     return *flag || !strcmp(text, "0");
 }
 
+static bool parse_every(const char *text)
+{
+    return parse_size(text, &options.every) && options.every;
+}
+
 static bool parse_block(const char *text)
 {
     return parse_size(text, &options.block) && options.block >= SECTOR && options.block <= MAX_IO &&
@@ -184,6 +191,8 @@ static bool parse_option(const char *name, char *value)
         return parse_size(value, &options.dirty_mib);
     if (!strcmp(name, "dirtyrate"))
         return parse_size(value, &options.dirty_rate);
+    if (!strcmp(name, "every"))
+        return parse_every(value);
     if (!strcmp(name, "seed"))
         return parse_size(value, &options.generation);
     return false;

@@ -5,16 +5,15 @@
  * At the start, one line per disk, then `ready`:
  *   esd-load disk name=vda size=.. lbs=.. pbs=.. ro=0 serial=.. wwn=.. path=.. block=.. area=.. seed=.. fill=..
  *   esd-load ready mode=verify disks=2 gen=..
- * Once a second, the only line without a WORD:
- *   esd-load n=12 t=12 mode=verify ops=.. r=.. w=.. err=.. bad=.. absent=.. stall=.. istall=.. wake=.. iwake=.. dirtied=..
+ * Once a second (esd.every), the only line without a WORD:
+ *   esd-load n=12 t=12 mode=verify ops=.. r=.. w=.. err=.. bad=.. absent=.. stall=.. istall=.. dirtied=..
  *     n       how many of these lines there were before (t rounds down, and two of them may have the same)
  *     err     I/O errors, without the expected ones   absent  expected ones (esd.expect=miss)
  *     bad     blocks (or dirtied pages) that did not hold what they must
  *     stall   longest single I/O since the start, the one in flight included; istall: in this interval
- *     wake    longest gap between two ticks of a 1 ms timer since the start; iwake: in this interval
  *     dirtied MiB of memory dirtied so far
- *   The guest's clock stands still while QEMU has stopped the guest, so neither stall nor wake shows that time; the
- *   host does see it: by as much does the next of these lines come later than a second.
+ *   The guest's clock stands still while QEMU has stopped the guest, so stall does not show that time; the host
+ *   does see it: by as much does the next of these lines come late.
  * The first 20 of each kind:
  *   esd-load bad disk=vda pos=.. want=seq:12|pattern:seed=7,pos=..|zero got=seq:..,pos=..,gen=..,sum=ok|pattern:..|zero|junk:..
  *   esd-load bad disk=memory pos=.. want=round:4 got=round:3
@@ -111,10 +110,10 @@ void say_status(void)
 
     if (!start_us)
         start_us = now_us();
-    say("n=%lu t=%lu mode=%s ops=%lu r=%lu w=%lu err=%lu bad=%lu absent=%lu stall=%lu istall=%lu wake=%lu iwake=%lu dirtied=%lu",
+    say("n=%lu t=%lu mode=%s ops=%lu r=%lu w=%lu err=%lu bad=%lu absent=%lu stall=%lu istall=%lu dirtied=%lu",
         said++, (now_us() - start_us) / 1000000, options.mode, stats.ops, stats.reads, stats.writes, stats.errors, stats.bad,
         stats.absent, with_inflight(stats.stall_us), with_inflight(atomic_exchange(&stats.interval_stall_us, 0)),
-        stats.wake_us / 1000, atomic_exchange(&stats.interval_wake_us, 0) / 1000, stats.dirtied_mib);
+        stats.dirtied_mib);
 }
 
 void say_bad(const struct disk *d, uint64_t sector, const char *want, const char *got)

@@ -14,7 +14,7 @@ from qemu_esd.model.policy import Handler
 from tests.integration.support import content
 from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
-from tests.integration.support.guest import MEMORY, Guest
+from tests.integration.support.guest import MEMORY, OFTEN, Guest
 from tests.integration.support.machine import Machine
 
 pytestmark = pytest.mark.lab
@@ -125,7 +125,7 @@ async def by_hand(
     for drive in drives:
         drive.make(machine)
     patterns = " ".join(drive.option for drive in drives)
-    options = f"{KERNEL_WORDS} esd.mode=verify esd.rate=200 esd.area=1M {patterns}"
+    options = f"{KERNEL_WORDS} esd.mode=verify esd.rate=200 esd.area=1M {OFTEN} {patterns}"
     start(
         machine,
         *("qemu-system-x86_64", "-name", "theirs", "-display", "none", "-accel", "tcg", "-m", f"{MEMORY >> 10}k"),

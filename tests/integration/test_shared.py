@@ -18,6 +18,7 @@ from qemu_esd.hosts import lab
 from qemu_esd.model.policy import Handler
 from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive
+from tests.integration.support.guest import OFTEN
 from tests.integration.support.machine import SRV, STATE, Machine
 from tests.integration.support.shared import Domain, strike
 from tests.support.domains import remove_all
@@ -31,7 +32,7 @@ VDA = Drive("vda", 7, "a.qcow2", size=32 * MIB, chain=1, serial="esdshared")
 FRESH = (20 * MIB, MIB // 2)
 # For so many seconds a path handler that has come back looks for guests to be told to go on.
 FACE_LOOKS = "12"
-LOAD = "esd.mode=verify esd.rate=200 esd.mix=60/40/0 esd.area=4M esd.spread=0"
+LOAD = f"esd.mode=verify esd.rate=200 esd.mix=60/40/0 esd.area=4M esd.spread=0 {OFTEN}"
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ async def test_what_cannot_be_shared_is_named(hosts: Hosts, lab_image: GuestImag
     here, there = map(Machine, hosts)
     guest = Domain(here, [Drive("vda", 7, size=8 * MIB)])
     # It is started twice, and reads the same each time.
-    await guest.define(lab_image, [there], "esd.mode=verify esd.rate=200 esd.mix=0/0/100")
+    await guest.define(lab_image, [there], f"esd.mode=verify esd.rate=200 esd.mix=0/0/100 {OFTEN}")
     share = ("share", "web1", "--host", "hostA", "--with", "hostB", "--yes")
     for words, status, why in (
         (("share", "nobody", *share[2:]), 3, "its libvirt has no domain nobody"),

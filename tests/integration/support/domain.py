@@ -12,14 +12,14 @@ from xml.etree.ElementTree import Element, fromstring
 from images.build import KERNEL_WORDS, GuestImage
 from qemu_esd.hosts.lab import LabHost
 from tests.integration.support.drives import Drive
-from tests.integration.support.guest import PATIENCE, Guest
+from tests.integration.support.guest import OFTEN, Guest
 from tests.integration.support.machine import RUN, SRV, SSH, STATE, Machine, kill
 
 IMAGES = "/var/lib/libvirt/images"
 CONSOLE, LOG = f"{SRV}/web1.sock", f"{SRV}/web1.log"
 # The buses by the first letters of what libvirt calls a disk; a bus of SCSI needs its controller.
 BUSES = {"vd": "virtio", "sd": "scsi"}
-LOAD = "esd.mode=verify esd.rate=100"
+LOAD = f"esd.mode=verify esd.rate=100 {OFTEN}"
 # Not the memory that libvirt gives it, which is whole MiB: QEMU 7.2 loses writes to it (see MEMORY in guest.py).
 XML = """<domain type="qemu" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
   <name>{name}</name> <memory unit="MiB">128</memory>
@@ -82,13 +82,7 @@ class Domain(Guest):
     async def starts_anew(self) -> None:
         """Its load goes on from disks with what it wrote before it last ended, of which it does not know."""
         await self.console.wait("ready")
-        before = await self.status()
-        for _ in range(PATIENCE):
-            now = await self.status()
-            assert now.number("err") == 0, self.faults()
-            if now.number("ops") > before.number("ops"):
-                return
-        raise AssertionError("it stands still")
+        await self.goes_on(("err",))
 
     def virsh(self, *words: str, check: bool = True) -> str:
         return self.machine.run("virsh", "--quiet", *words, check=check, seconds=60).stdout.strip()

@@ -10,7 +10,7 @@ from images.build import GuestImage
 from qemu_esd import api, guests
 from qemu_esd.hosts.connect import open_hosts
 from tests.integration.support.drives import Drive
-from tests.integration.support.guest import DEFAULT_LOAD, Guest
+from tests.integration.support.guest import DEFAULT_LOAD, OFTEN, Guest
 from tests.integration.support.machine import Machine
 
 
@@ -25,7 +25,7 @@ class Fleet:
     async def boot(self, *drives: Drive, name: str = "vm1", load: str = DEFAULT_LOAD, **more: Any) -> Guest:
         """A guest under load on host A."""
         guest = Guest(name, self.a, drives)
-        await guest.start(self.image, load, **more)
+        await guest.start(self.image, f"{load} {OFTEN}", **more)
         return guest
 
     async def idle(self, *drives: Drive, name: str = "vm1", **more: Any) -> Guest:

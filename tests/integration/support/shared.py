@@ -17,11 +17,11 @@ from qemu_esd.qmp import machine, migrate
 from qemu_esd.qmp.session import open_session
 from tests.integration.support.commands import say
 from tests.integration.support.drives import Drive, tool
-from tests.integration.support.guest import MEMORY, PATHS, Guest
+from tests.integration.support.guest import MEMORY, OFTEN, PATHS, Guest
 from tests.integration.support.machine import RUN, SRV, Machine, Process, kill
 
 PORT = 49700
-LOAD = "esd.mode=verify esd.rate=200"
+LOAD = f"esd.mode=verify esd.rate=200 {OFTEN}"
 CONSOLE, LOG = f"{SRV}/shared.sock", f"{SRV}/shared.log"
 XML = """<domain type="qemu">
   <name>{name}</name> <memory unit="KiB">131080</memory>
