@@ -24,6 +24,7 @@ from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import Guest
 from tests.integration.support.inside import qemu_facts, running_on, tell
+from tests.integration.support.links import slow
 from tests.integration.support.machine import Machine
 from tests.integration.test_rollback import places
 from tests.integration.test_two_controllers import another
@@ -33,8 +34,8 @@ pytestmark = pytest.mark.lab
 ALL = pytest.mark.skipif(os.environ.get("ESD_FAULTS") != "all", reason="one moment of many; ESD_FAULTS=all")
 KILLED = -signal.SIGKILL
 DRIVES = (Drive("vda", 7, size=8 * MIB), Drive("vdb", 9, "b.qcow2", size=4 * MIB, chain=1))
-# It dirties memory faster than it moves.
-BUSY = "esd.mode=verify,dirty esd.rate=100 esd.dirty=32 esd.dirtyrate=0"
+# It dirties memory faster than it moves over a link of so many bytes per second.
+BUSY, NARROW = "esd.mode=verify,dirty esd.rate=100 esd.dirty=32 esd.dirtyrate=16", 8 * MIB
 # All of them by `tasks.py faults`; the ordinary tests take a sample that meets every phase.
 STEP = 1 if os.environ.get("ESD_FAULTS") == "all" else 6
 
@@ -121,10 +122,11 @@ async def test_killed_while_memory_moves(fleet: Fleet) -> None:
     """QEMU would stop the guest before the switchover and wait for a word that never comes: the guard takes it back."""
     guest = await fleet.boot(*DRIVES, load=BUSY)
     before, inside = places(fleet), await qemu_facts(guest)
-    migration = await moving(guest)
-    migration.kill()
-    await end(migration)
-    await taken_back(guest)
+    async with slow("hostA", "hostB", NARROW):
+        migration = await moving(guest)
+        migration.kill()
+        await end(migration)
+        await taken_back(guest)
     await is_told(guest, the_story(guest))
     await rolls_back(guest, the_story(guest), 1)
     assert (places(fleet), await qemu_facts(guest)) == (before, inside)
@@ -135,9 +137,10 @@ async def test_silent_while_memory_moves(fleet: Fleet) -> None:
     """A controller that hears and says nothing, and is back when the guard has acted: it undoes what it has made."""
     guest = await fleet.boot(*DRIVES, load=BUSY)
     before, inside = places(fleet), await qemu_facts(guest)
-    migration = await moving(guest)
-    migration.send_signal(signal.SIGSTOP)
-    await taken_back(guest)
+    async with slow("hostA", "hostB", NARROW):
+        migration = await moving(guest)
+        migration.send_signal(signal.SIGSTOP)
+        await taken_back(guest)
     await undoes_it(guest, migration)
     assert (places(fleet), await qemu_facts(guest)) == (before, inside)
     await fleet.finish(guest, settle=False)
