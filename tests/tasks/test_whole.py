@@ -25,7 +25,8 @@ def suite(tmp_path: Path) -> Iterator[Path]:
 def run(suite: Path, source: str, *before: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`before`: a program that runs it. Its folders are in this test's, so that what it leaves is removed with them."""
     suite.write_text(source)
-    argv = (*before, sys.executable, "-m", "tests.whole", "--rootdir", str(suite.parent), str(suite))
+    words = ("--rootdir", str(suite.parent), "--numprocesses=1", str(suite))
+    argv = (*before, sys.executable, "-m", "tests.whole", *words)
     variables = {**os.environ, "TMPDIR": str(suite.parent), **environment}
     return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT, env=variables)
 
