@@ -7,7 +7,8 @@ mode, as a kernel would, and counts through 2^27 instructions: less than 0.1 s o
 TCG, a minute there.
 
 The guest is its own firmware: no disk, no boot order, and any machine type will do. Pure: the caller writes
-PROBE_ROM to a file, runs `probe_argv` for at most PROBE_SECONDS, kills it then, and asks `choose`.
+PROBE_ROM to a file, runs `probe_argv` for at most PROBE_SECONDS, and PROBE_CPU_SECONDS of a processor, kills it
+then, and asks `choose`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ Accel = Literal["kvm", "tcg"]
 
 PROBE_SECONDS = 5.0
 """After this long without an answer the accelerator is of no use; kill the QEMU."""
+
+PROBE_CPU_SECONDS = 2
+"""The same of a processor's time: an accelerator that is of no use takes all that it gets."""
 
 _ROM_SIZE = 0x10000  # the smallest that QEMU takes; it is mapped to end at 1 MiB and at 4 GiB
 _ROM_AT = 0xF0000  # where its first byte is below 1 MiB

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qemu_esd.graph.accel import PROBE_ROM, PROBE_SECONDS, probe_argv
+from qemu_esd.graph.accel import PROBE_CPU_SECONDS, PROBE_ROM, PROBE_SECONDS, probe_argv
 from qemu_esd.graph.accel import choose as chosen
 from qemu_esd.hosts import files
 from qemu_esd.hosts.base import Host, shell
@@ -10,6 +10,8 @@ from qemu_esd.model.host import HostPaths
 
 QEMU = "qemu-system-x86_64"
 
+# Not by `exec`: a shell tells of a signal by its status, ssh may not.
+_LIMITED = 'ulimit -t "$1"; shift; timeout -k 1 "$@"; exit $?'
 _KEY = 'cat /proc/sys/kernel/random/boot_id; "$1" --version | head -n 1'
 
 
@@ -42,7 +44,8 @@ async def _probe(host: Host, rom: str) -> str:
     if not await files.existing(host, "/dev/kvm"):
         return "tcg"
     await files.write(host, rom, PROBE_ROM)
-    done = await host.attempt(("timeout", "-k", "1", str(PROBE_SECONDS), *probe_argv(QEMU, rom)))
+    limits = (str(PROBE_CPU_SECONDS), str(PROBE_SECONDS))
+    done = await host.attempt(("sh", "-c", _LIMITED, "sh", *limits, *probe_argv(QEMU, rom)))
     await files.remove(host, rom)
-    # timeout(1) ends with 124 when it had to kill.
+    # timeout(1) ends with 124 when it had to kill, and as what it runs where the kernel did.
     return chosen(None if done.status in (124, 137) else done.status)
