@@ -24,6 +24,7 @@ from tests.integration.support.drives import Drive
 from tests.integration.support.fleet import Fleet
 from tests.integration.support.guest import PATHS, Guest
 from tests.integration.support.links import slow
+from tests.integration.support.machine import ended
 
 pytestmark = pytest.mark.lab
 
@@ -192,9 +193,7 @@ async def test_detached_it_comes_to_its_end_by_itself(fleet: Fleet) -> None:
         assert mover is not None
         busy = await say("status", "vm1", "--json")
         assert busy.json["vms"][0]["state"] == "settling"
-    async with asyncio.timeout(120):
-        while mover_process.find("vm1") is not None:
-            seen = (await say("status", "vm1", "--json")).json["vms"][0]
+    await ended(mover.pid)
     seen = (await say("status", "vm1", "--json")).json["vms"][0]
     assert seen["state"] == "released", mover.log.read_text()
     await _finish(fleet, guest)

@@ -111,6 +111,7 @@ async def noticed(guest: Guest) -> None:
     async with asyncio.timeout(NOTICED_SECONDS):
         while (await guest.look()).link != "down":
             await answer(guest)
+            await asyncio.sleep(0.5)
 
 
 async def stopped(guest: Guest) -> None:
