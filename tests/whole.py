@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> int:
 def run_pytest(base: Path, arguments: list[str]) -> tuple[int, Mark]:
     """Its exit status, and what its processes, mounts and labs are known by."""
     (base / "tmp").mkdir()
-    # Side by side, each with a lab of its own: most of the time of a test is waiting.
-    side_by_side = ["--numprocesses=2", "--dist=worksteal"]
+    # Side by side, each with a lab of its own; one more than processors, because tests also wait.
+    side_by_side = [f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=worksteal"]
     argv = [sys.executable, "-m", "pytest", "-q", "--durations=10", "-p", "no:cacheprovider", *side_by_side]
     argv += [f"--basetemp={base}/t", *arguments]
     with subprocess.Popen(argv, env=environment(base), process_group=0) as child:
