@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 
-from qemu_esd.errors import EsdError, QemuError, QemuGoneError
+from qemu_esd.errors import DomainBusyError, EsdError, QemuError, QemuGoneError
 from qemu_esd.hosts import files, service, ssh_keys
+from qemu_esd.hypervisors import processes
 from qemu_esd.hypervisors.libvirt import acts
 from qemu_esd.log import logger
 from qemu_esd.model.host import HostPaths
@@ -74,7 +76,7 @@ async def release(ctx: Context, resource: Resource, lost: Collection[str] = ()) 
         case Outgoing():
             await _undo_outgoing(ctx, resource, lost)
         case IncomingDomain():
-            await acts.end(await ctx.monitors.libvirt(resource.host), resource.uuid)
+            await _end_domain(ctx, resource)
         case OutgoingDomain():
             await _undo_domain(ctx, resource, lost)
         case NbdServer() | Export() | QemuObject() | MigrationSettings():
@@ -165,10 +167,26 @@ async def _undo_domain(ctx: Context, outgoing: OutgoingDomain, lost: Collection[
 async def _try_to_end(ctx: Context, incoming: IncomingDomain) -> EsdError | None:
     """What keeps a domain from being ended, if anything."""
     try:
-        await acts.end(await ctx.monitors.libvirt(incoming.host), incoming.uuid)
+        await _end_domain(ctx, incoming)
     except EsdError as error:
         return error
     return None
+
+
+async def _end_domain(ctx: Context, incoming: IncomingDomain) -> None:
+    """libvirtd notes that it starts a QEMU before it does. Killed between the two it believes, started again, that this
+    goes on, and lets nobody end the domain (9.0; the code of 11.3 is the same)."""
+    try:
+        await acts.end(await ctx.monitors.libvirt(incoming.host), incoming.uuid)
+    except DomainBusyError as error:
+        if await processes.find(await ctx.hosts.get(incoming.host), incoming.vm) is not None:
+            raise
+        what = (
+            f"its libvirt was killed while it was about to start {incoming.vm}, and waits for that, which never comes"
+        )
+        note = shlex.quote(f"/run/libvirt/qemu/{incoming.vm}.xml")
+        hint = f"on it: rm {note}, then start its libvirtd (or virtqemud) again"
+        raise EsdError(what, host=incoming.host, hint=hint) from error
 
 
 async def _try_to_stop(ctx: Context, unit: Unit) -> EsdError | None:

@@ -78,6 +78,7 @@ async def go_back(ctx: Context, lost: Collection[str] = ()) -> None:
     plan = ctx.plan
     if failures:
         what = f"not all could be undone ({failures[0]}): see whether {plan.vm} runs on {plan.source.host}"
-        raise EsdError(what, hint=f"qemu-esd rollback {plan.id}; docs/recovery.md names what may be left")
+        hint = f"qemu-esd rollback {plan.id}; docs/recovery.md names what may be left"
+        raise EsdError(what, hint=f"{failures[0].hint}; then: {hint}" if failures[0].hint else hint)
     if not ctx.journal.story.held:
         ctx.enter(State.ROLLED_BACK)

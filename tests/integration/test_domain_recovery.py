@@ -47,13 +47,23 @@ async def leaves(machine: Machine) -> None:
     raise AssertionError(f"{machine.name} keeps it")
 
 
-async def moving(domain: Domain) -> None:
-    """Returns when memory moves, as libvirt says."""
+async def begun(domain: Domain) -> None:
+    """Returns when libvirt is at its move; most often its target is prepared for that still."""
     for _ in range(600):
         if "Outgoing migration" in domain.virsh("domjobinfo", "web1", check=False):
             return
         await asyncio.sleep(0.05)
-    raise AssertionError("it does not move")
+    raise AssertionError("it does not begin to move")
+
+
+async def moving(domain: Domain) -> None:
+    """Returns when memory moves, as its QEMU says."""
+    ask = ("qemu-monitor-command", "web1", '{"execute": "query-migrate"}')
+    for _ in range(600):
+        if '"status":"active"' in domain.virsh(*ask, check=False):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("its memory does not move")
 
 
 async def is_back(web1: Domain, b: Machine, *by: str) -> None:
@@ -160,10 +170,11 @@ async def restarted(machine: Machine) -> None:
 async def test_a_libvirtd_ends_in_each_phase(libvirt_hosts: Any, guest_image: GuestImage) -> None:
     async with booted(libvirt_hosts, guest_image, DRIVE) as (web1, b):
         a = web1.machine
-        for machine in (a, b):
+        # The target's when it is about to start the QEMU: see below.
+        for machine, moment in ((a, begun), (a, moving), (b, moving)):
             web1.virsh("migrate-setspeed", "web1", "8")
             process = await start(*words(web1, b))
-            await moving(web1)
+            await moment(web1)
             await restarted(machine)
             said = await end(process)
             assert said.status == 1, said
@@ -212,6 +223,32 @@ async def test_a_libvirt_that_is_at_something_else_is_told_of(libvirt_hosts: Any
         said = await say("settle", "web1")
         assert said.status == 0, said
         await web1.is_well()
+        await web1.pause()
+        await web1.recheck()
+
+
+# Killed when it has noted that it starts a QEMU, and has not yet started it.
+ABOUT_TO_START = f"""
+kill_it=$(pgrep --exact "{DAEMON}")
+until [ -e /run/libvirt/qemu/web1.xml ]; do :; done
+kill -KILL "$kill_it"
+"""
+
+
+@pytest.mark.skipif(os.environ.get("ESD_FAULTS") != "all", reason="libvirt waits for half a minute; ESD_FAULTS=all")
+async def test_a_libvirtd_that_ends_when_it_is_about_to_start_it(libvirt_hosts: Any, guest_image: GuestImage) -> None:
+    """It lets go of that domain no more, started again or not: told with what mends it, and then all can be undone."""
+    async with booted(libvirt_hosts, guest_image, DRIVE) as (web1, b):
+        killing = asyncio.create_task(asyncio.to_thread(b.run, "sh", "-c", ABOUT_TO_START))
+        said = await say(*words(web1, b))
+        await killing
+        assert said.status == 1, said
+        assert "hostB: its libvirt was killed while it was about to start web1" in said.err
+        assert "on it: rm /run/libvirt/qemu/web1.xml, then start its libvirtd (or virtqemud) again" in said.err
+        await web1.is_well()
+        b.run("rm", "/run/libvirt/qemu/web1.xml")
+        await restarted(b)
+        await is_back(web1, b)
         await web1.pause()
         await web1.recheck()
 
