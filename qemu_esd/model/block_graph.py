@@ -140,7 +140,7 @@ def _asked(reader: Program, node: str) -> tuple[ProgramKind, str]:
 def _clients_of_relay(program: Program, relayed: Relayed) -> dict[str, tuple[ProgramKind, str]]:
     """Those of a domain's QEMU."""
     found = dict[str, tuple[ProgramKind, str]]()
-    for file in program.nodes:
+    for file in program.nodes if program.kind is ProgramKind.GUEST else ():
         export = relayed.get((program.host, file.file or ""))
         if export is not None:
             overlays = (edge.parent for edge in program.edges if edge.child == file.name)

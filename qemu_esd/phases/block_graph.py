@@ -98,11 +98,11 @@ def _under_way(plan: Plan) -> Iterator[Program]:
 
 def _relayed(record: GuestRecord | None, begun: Iterable[Begun], host: str) -> Iterator[tuple[tuple[str, str], str]]:
     """By what overlay libvirt's QEMU comes to which export of a relay."""
-    for disk in record.disks if record else ():
+    for disk in record.disks if record and record.kind is Kind.DOMAIN else ():
         if overlay := top_image(disk.chain):
             yield (host, overlay.path), names.served(disk.suid)
     for one in begun:
-        for planned in one.plan.disks:
+        for planned in one.plan.disks if one.plan.domain else ():
             if planned.member:
                 yield (one.plan.target.host, planned.member.path), names.served(planned.disk.suid)
 

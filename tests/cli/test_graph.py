@@ -108,6 +108,14 @@ def test_a_domain_reads_from_its_relay_and_that_from_the_path_handler() -> None:
     by_relay = Reading(0, "libvirt-2-storage", 1, "esd-x-srv")
     onwards = Reading(1, "esd-x-nbd", 2, "esd-x-srv")
     assert readings(programs, RELAYED) == (by_relay, onwards)
+    # A path handler that has the same overlay open, when the domain has moved on, reads by a client of ours.
+    moved_on = replace(
+        DOMAIN,
+        kind=ProgramKind.PATH_HANDLER,
+        nodes=(*DOMAIN.nodes[:3], RELAY.nodes[1]),
+        edges=(*DOMAIN.edges[:2], Edge("libvirt-2-format", "file", "esd-x-nbd")),
+    )
+    assert readings((moved_on, RELAY, HANDLER), RELAYED)[0] == Reading(0, "esd-x-nbd", 2, "esd-x-srv")
     # Its clients have no name of ours, and may be of a disk that has nothing to do with us.
     assert readings(programs) == readings(programs, {("hostA", "/d/web1.x.g1.qcow2"): "esd-x-srv"}) == (onwards,)
     graph = BlockGraph("web1", programs, readings(programs, RELAYED))
