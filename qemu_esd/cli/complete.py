@@ -196,4 +196,21 @@ def each_host(ctx: typer.Context, words: str | list[str] | None) -> str | list[s
 
 Vm = Annotated[str, typer.Argument(autocompletion=vms, callback=one_line)]
 Suid = Annotated[str, typer.Argument(autocompletion=suids)]
+# For commands that look at all hosts else, and for those about a thing that hosts know, if this controller does not.
+OnlyHosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host", metavar="HOST", help="Only there; can be repeated.", autocompletion=hosts, callback=each_host
+    ),
+]
+OneOfItsHosts = Annotated[
+    str | None,
+    typer.Option(
+        "--host",
+        metavar="HOST",
+        help="One of its hosts, if it is not known here.",
+        autocompletion=hosts,
+        callback=each_host,
+    ),
+]
 AHost = Annotated[str, typer.Argument(autocompletion=hosts, callback=each_host)]

@@ -20,20 +20,9 @@ if TYPE_CHECKING:
     from qemu_esd.phases.device_daemons import Crew
 
 T = TypeVar("T")
-# Between two looks of `follow`.
-LEAST_SECONDS = 0.2
 app = typer.Typer(help="Devices that look shared: the same local name on each host.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-At = Annotated[
-    str | None,
-    typer.Option(
-        "--host",
-        metavar="HOST",
-        help="One of its hosts, if it is not known here.",
-        autocompletion=complete.hosts,
-        callback=complete.each_host,
-    ),
-]
+At = complete.OneOfItsHosts
 Policy = Annotated[
     str | None,
     typer.Option(
@@ -98,15 +87,7 @@ def _whole_sectors(size: int) -> int:
 
 @app.command("list")
 def show_all(
-    host: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST",
-            help="Only there; can be repeated.",
-            autocompletion=complete.hosts,
-            callback=complete.each_host,
-        ),
-    ] = None,
+    host: complete.OnlyHosts = None,
     as_json: Json = False,
 ) -> None:
     """The devices of the hosts known here."""
@@ -225,7 +206,7 @@ def follow(
     """Stay, and let the data follow the guest wherever it is moved to, by the device's policy. Ctrl-C ends it."""
     from qemu_esd import devices
 
-    check_seconds("--every", every, LEAST_SECONDS)
+    check_seconds("--every", every, 0.2)
     limit = _limit(bandwidth)
 
     async def work() -> None:

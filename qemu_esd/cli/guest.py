@@ -127,15 +127,7 @@ def _from_file(file: Path, name: str | None, words: Mapping[str, object]) -> Gue
 
 @app.command("list")
 def show_all(
-    host: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST",
-            help="Only there; can be repeated.",
-            autocompletion=complete.hosts,
-            callback=complete.each_host,
-        ),
-    ] = None,
+    host: complete.OnlyHosts = None,
 ) -> None:
     """Every QEMU on the hosts known here, ours or not."""
     from qemu_esd import listing
