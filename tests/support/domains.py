@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import libvirt
 
@@ -69,3 +70,27 @@ async def remove_all(host: lab.LabHost) -> None:
     rm -rf /srv/*
     """
     await on(host, "sh", "-ec", script)
+
+
+class Booted(Protocol):
+    """A domain with a guest that works."""
+
+    name: str
+
+    def virsh(self, *words: str) -> str: ...
+    async def is_well(self) -> None: ...
+
+
+async def pauses(guest: Booted) -> bool:
+    """Whether libvirt says so of it until it works again."""
+    seen, works = set(), asyncio.ensure_future(guest.is_well())
+    while not works.done():
+        seen.add(await asyncio.to_thread(guest.virsh, "domstate", guest.name))
+        await asyncio.wait([works], timeout=0.1)
+    await works
+    return "paused" in seen
+
+
+def keeps_reconnect(guest: Booted) -> bool:
+    """Whether its libvirt knows the word by which a QEMU waits for a daemon that is started again (9.2 and above)."""
+    return "<reconnect " in guest.virsh("dumpxml", guest.name)

@@ -14,6 +14,7 @@ from defusedxml.ElementTree import fromstring
 
 from qemu_esd.errors import LibvirtError
 from qemu_esd.hypervisors.libvirt.connection import Connection
+from qemu_esd.hypervisors.libvirt.writer import nbd_source
 from qemu_esd.model.disk import Image
 
 # What of a disk is about the image that it leaves.
@@ -34,7 +35,7 @@ def shared(xml: str, target: str, suid: str, socket: str) -> str:
         driver = _driver(disk, "raw")
         for name in _ERRORS:
             driver.set(name, "stop")
-        disk.insert(1, _source(suid, socket))
+        disk.insert(1, nbd_source(suid, socket))
 
     return _changed(xml, target, change)
 
@@ -56,7 +57,7 @@ def new_disk(suid: str, socket: str, target: str) -> str:
     """A device as a further disk, for libvirt's attach."""
     disk = Element("disk", type="network", device="disk")
     SubElement(disk, "driver", name="qemu", type="raw", cache="none", error_policy="stop", rerror_policy="stop")
-    disk.append(_source(suid, socket))
+    disk.append(nbd_source(suid, socket))
     SubElement(disk, "target", dev=target, bus="virtio")
     SubElement(disk, "serial").text = suid
     return tostring(disk, encoding="unicode")
@@ -105,12 +106,6 @@ def _driver(disk: Element, format: str) -> Element:
     driver.set("type", format)
     disk.insert(0, driver)
     return driver
-
-
-def _source(suid: str, socket: str) -> Element:
-    source = Element("source", protocol="nbd", name=suid)
-    SubElement(source, "host", transport="unix", socket=socket)
-    return source
 
 
 async def description(connection: Connection, name: str) -> str:

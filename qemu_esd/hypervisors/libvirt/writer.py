@@ -8,6 +8,8 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from defusedxml.ElementTree import fromstring
 
+from qemu_esd.graph.nodes import RECONNECT_SECONDS
+
 # What of a disk is about the image that it leaves.
 _LEFT = ("source", "backingStore", "mirror")
 # What its driver may say of the next image too.
@@ -77,10 +79,18 @@ def _driver(element: Element, disk: NewDisk) -> Element:
 def _backing(disk: NewDisk) -> Element:
     store = Element("backingStore", type="network")
     SubElement(store, "format", type="raw")
-    source = SubElement(store, "source", protocol="nbd", name=disk.export, tls="no")
-    SubElement(source, "host", transport="unix", socket=disk.socket)
+    store.append(nbd_source(disk.export, disk.socket))
     SubElement(store, "backingStore")
     return store
+
+
+def nbd_source(export: str, socket: str) -> Element:
+    """An export of a daemon of ours on the same host. It may be killed and started again: a libvirt below 9.2 drops the
+    word about that, and its QEMU has an error at the first read after it."""
+    source = Element("source", protocol="nbd", name=export, tls="no")
+    SubElement(source, "host", transport="unix", socket=socket)
+    SubElement(source, "reconnect", delay=str(RECONNECT_SECONDS))
+    return source
 
 
 def settled(xml: str, targets: Iterable[str]) -> str:
