@@ -19,9 +19,11 @@ pytest.register_assert_rewrite("tests.integration.support", "tests.lab.tools", "
 
 from images.build import GuestImage, build
 from images.newer_qemu import FetchError
-from qemu_esd.hosts import lab
+from qemu_esd.hosts import accel, lab
+from qemu_esd.hosts.connect import open_host
 from tests.integration.support.fleet import Fleet
-from tests.integration.support.machine import Machine, ended, kill
+from tests.integration.support.guest import PATHS
+from tests.integration.support.machine import STATE, Machine, ended, kill
 from tests.support import modular, newer
 from tests.support.domains import remove_all
 from tests.support.labs import lab_name
@@ -96,6 +98,7 @@ def lab_hosts(request: pytest.FixtureRequest) -> Iterator[tuple[lab.LabHost, ...
         patch.setenv("QEMU_ESD_LAB_DATA", f"/var/lib/qemu-esd-{lab_name()}")
         try:
             hosts = asyncio.run(lab.up(3)).lab.hosts
+            asyncio.run(know_accelerator(*map(Machine, hosts)))
             with ExitStack() as stack:
                 if request.config.getoption("qemu") == "across":
                     usr = stack.enter_context(newer.unpacked())
@@ -103,6 +106,14 @@ def lab_hosts(request: pytest.FixtureRequest) -> Iterator[tuple[lab.LabHost, ...
                 yield hosts
         finally:
             asyncio.run(lab.down())
+
+
+async def know_accelerator(first: Machine, *others: Machine) -> None:
+    """As after a guest on each of them; they are one machine, and it takes seconds to find out."""
+    async with open_host(first.name) as host:
+        await accel.choose(host, PATHS)
+    for machine in others:
+        shutil.copy(first.real(f"{STATE}/accel"), machine.real(f"{STATE}/accel"))
 
 
 @pytest.fixture(scope="session")
