@@ -6,7 +6,9 @@ kill anywhere: the same again goes on from what is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from qemu_esd import nbd
@@ -30,6 +32,9 @@ CHUNK = 4 << 20
 PACED_CHUNK = 1 << 20
 # Passes that bring nothing nearer before we call it stuck.
 FRUITLESS = 3
+# Nothing has come for so long: look again at what is left. That a way is dead between two other hosts is no error here:
+# on a read that fails QEMU's server hangs up, and its client comes back and asks again (7.2.22).
+SILENT_SECONDS = 30.0
 
 OnBytes = Callable[[int, int], None]
 
@@ -79,9 +84,27 @@ async def bring(host: Host, record: DeviceRecord, on_bytes: OnBytes, limit: int 
             raise _stuck(record, now)
         before = now
         on_bytes(record.size - now, record.size)
-        async with device_windows.filling(host, record) as client:
-            await nbd.fill(client, left, chunk=PACED_CHUNK if limit else CHUNK, admit=throttle.admit)
+        with suppress(TimeoutError):
+            await _fill(host, record, left, throttle)
     on_bytes(record.size, record.size)
+
+
+async def _fill(host: Host, record: DeviceRecord, left: Iterable[nbd.Range], throttle: Throttle) -> None:
+    """Raises TimeoutError."""
+    clock = asyncio.get_running_loop().time
+
+    def wait_until(when: float | None) -> None:
+        if not patience.expired():
+            patience.reschedule(when)
+
+    async with asyncio.timeout(SILENT_SECONDS) as patience, device_windows.filling(host, record) as client:
+
+        async def admit(length: int) -> None:
+            wait_until(None)
+            await throttle.admit(length)
+            wait_until(clock() + SILENT_SECONDS)
+
+        await nbd.fill(client, left, chunk=PACED_CHUNK if throttle.speed else CHUNK, admit=admit)
 
 
 def _stuck(record: DeviceRecord, left: int) -> UnfinishedError:
