@@ -181,7 +181,7 @@ async def test_what_cannot_be_shared_is_named(hosts: Hosts, lab_image: GuestImag
         (("share", "nobody", *share[2:]), 3, "its libvirt has no domain nobody"),
         ((*share[:2], "vdx", *share[2:]), 2, "web1 has no disk vdx"),
         ((*share, "--policy", "miss"), 2, "a device has no policy miss"),
-        ((*share, "--undo"), 3, "vda of web1 is not shared"),
+        ((*share[:4], "--undo", "--yes"), 3, "vda of web1 is not shared"),
         (share[:4], 2, "to which hosts may it move?"),
     ):
         said = await say(*words)
