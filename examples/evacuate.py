@@ -1,37 +1,37 @@
-"""Move every guest of ours away from a host: first see that all of them can, then move one after another.
+"""Empty a host in a window: only if, by the forecast, all guests have left it and settled within so many minutes.
 
-python examples/evacuate.py FROM TO
+python examples/evacuate.py FROM TO MINUTES
 """
 
 import asyncio
 import sys
 
 from qemu_esd import api
-from qemu_esd.api import EsdError, Handler, Request
+from qemu_esd.api import EsdError, Evacuation, EvacuationPlan, EvacuationRefusedError
 
 
-async def main(source: str, target: str) -> int:
-    guests = [guest.vm for guest in await api.look_at_guests() if guest.host == source]
-    requests = [Request(vm, target, Handler.BACKGROUND, source=source) for vm in guests]
-    for request in requests:
-        trial = await api.try_out(request)
-        for problem in trial.problems:
-            print(f"{request.vm}: {problem.host}: {problem.what} (try: {problem.hint})", file=sys.stderr)
-        if trial.problems:
-            return 3
-        if trial.forecast and trial.forecast.later_seconds is not None:
-            print(f"{request.vm}: about {trial.forecast.later_seconds:.0f} s in the background", flush=True)
-    for request in requests:
-        # Returns when the guest runs on the target and needs the source no more.
-        moved = await api.migrate(request, lambda _: None)
-        await api.release_guest(request.vm)
-        print(f"{moved.vm} has left {source}", flush=True)
-    return 0
+async def main(source: str, target: str, minutes: float) -> int:
+    async def agree(plan: EvacuationPlan) -> bool:
+        """Asked when all guests have been tried out, and nothing has been touched."""
+        told = plan.forecasts.values()
+        seconds = sum((each.memory_seconds or 0) + (each.later_seconds or 0) for each in told)
+        print(f"{len(told)} to move, in about {seconds:.0f} s", flush=True)
+        return seconds <= minutes * 60
+
+    done = await api.evacuate(Evacuation(source, (target,), release=True), lambda vm, event: None, agree)
+    for guest in done.guests:
+        print(f"{guest.vm} is {guest.state}, on {guest.host}", guest.problem or "", flush=True)
+    return done.exit_status
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(asyncio.run(main(*sys.argv[1:])))
+        sys.exit(asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]))))
+    except EvacuationRefusedError as error:
+        for step in error.plan.steps:
+            for problem in step.problems:
+                print(f"{step.vm}: {problem.host}: {problem.what} (try: {problem.hint})", file=sys.stderr)
+        sys.exit(error.exit_status)
     except EsdError as error:
         print(f"{error} (try: {error.hint})", file=sys.stderr)
         sys.exit(error.exit_status)

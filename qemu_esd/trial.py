@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qemu_esd import doctor
 from qemu_esd.hosts.connect import Hosts
+from qemu_esd.hosts.wire import Wire
 from qemu_esd.journal import shelf
 from qemu_esd.model.finding import Finding, Level
 from qemu_esd.model.plan import Problem, Transport
@@ -28,18 +30,37 @@ class Trial:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What would have it refused, or fail: by the plan, and by what of its hosts concerns every guest."""
-        found = (one for one in self.findings if one.level is Level.PROBLEM and one.check in _FOR_EVERY_GUEST)
-        return (*self.proposal.problems, *(Problem(one.host, one.what, one.hint) for one in found))
+        return (*self.proposal.problems, *for_every_guest(self.findings))
+
+
+def for_every_guest(findings: Iterable[Finding]) -> tuple[Problem, ...]:
+    """Those of the findings that would have any migration refused, or fail."""
+    found = (one for one in findings if one.level is Level.PROBLEM and one.check in _FOR_EVERY_GUEST)
+    return tuple(Problem(one.host, one.what, one.hint) for one in found)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What is not good of two hosts and the way between them; how good that is from source to target, if measured."""
+
+    findings: tuple[Finding, ...]
+    wire: Wire | None
+
+
+async def look_at_ends(hosts: Hosts, source: str, target: str, transport: Transport, ports: range) -> Ends:
+    """What concerns every guest that goes from one to the other."""
+    looked = await doctor.look_at_hosts(hosts, (source, target), ports)
+    # Where all goes through ssh no port may be open.
+    measured = transport is not Transport.SSH
+    ways = await doctor.measure_ways(hosts, looked.views if measured else (), ports)
+    found = tuple(one for one in looked.findings + ways.findings if one.level is not Level.GOOD)
+    return Ends(found, ways.wires.get((source, target)))
 
 
 async def try_out(hosts: Hosts, request: Request, proposal: Proposal) -> Trial:
     """What is to be told of a proposal."""
     if proposal.problems:
         return Trial(proposal)
-    ends = (proposal.plan.source.host, proposal.plan.target.host)
-    looked = await doctor.look_at_hosts(hosts, ends, request.ports)
-    # Where all goes through ssh no port may be open.
-    measured = request.transport is not Transport.SSH
-    ways = await doctor.measure_ways(hosts, looked.views if measured else (), request.ports)
-    found = tuple(one for one in looked.findings + ways.findings if one.level is not Level.GOOD)
-    return Trial(proposal, found, forecast(proposal.plan, ways.wires.get(ends), shelf.figures("downtime")))
+    source, target = proposal.plan.source.host, proposal.plan.target.host
+    ends = await look_at_ends(hosts, source, target, request.transport, request.ports)
+    return Trial(proposal, ends.findings, forecast(proposal.plan, ends.wire, shelf.figures("downtime")))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+from qemu_esd.model.evacuation import Evacuated, Fate, Whereabouts
 from qemu_esd.model.record import State
 from qemu_esd.model.vm import Kind
 from qemu_esd.view import (
@@ -45,9 +46,20 @@ def test_what_is_printed_fits() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["migrate", "status"])
+@pytest.mark.parametrize("name", ["evacuate", "migrate", "status"])
 def test_the_schemas_are_schemas(name: str) -> None:
     Draft202012Validator.check_schema(schema(name))
+
+
+def test_what_an_evacuation_prints_fits() -> None:
+    fates = tuple(Fate("vm", state, "b", 1.5, "a problem", "a command") for state in Whereabouts)
+    for done in (
+        Evacuated("a", True, ()),
+        Evacuated("a", False, (*fates, Fate("vm", fates[0].state, None)), ("suid",)),
+    ):
+        holds("evacuate", json.loads(json.dumps(dataclasses.asdict(done))))
+    with pytest.raises(ValidationError):
+        holds("evacuate", dataclasses.asdict(Evacuated("a", True, ())) | {"more": 1})
 
 
 def test_what_is_wrong_does_not_fit() -> None:
@@ -71,6 +83,7 @@ def test_what_is_wrong_does_not_fit() -> None:
 
 def test_every_state_is_known() -> None:
     assert set(State) == set(schema("migrate")["properties"]["state"]["enum"])
+    assert set(Whereabouts) == set(schema("evacuate")["$defs"]["fate"]["properties"]["state"]["enum"])
     assert set(State) < set(schema("status")["$defs"]["guest"]["properties"]["state"]["enum"])
 
 
@@ -78,8 +91,9 @@ def test_every_field_is_documented() -> None:
     page = (FOLDER.parent / "json.md").read_text()
     parts = {"guest": GuestView, "disk": DiskView, "job": JobView, "host": HostView, "journal": JournalView}
     kinds: dict[str, Any] = {**parts, "memory": MemoryView}
-    for name, kind in kinds.items():
-        properties = schema("status")["$defs"][name]["properties"]
+    described = {**schema("status")["$defs"], **schema("evacuate")["$defs"]}
+    for name, kind in {**kinds, "fate": Fate}.items():
+        properties = described[name]["properties"]
         assert set(properties) == {field.name for field in dataclasses.fields(kind)}
         chapter = page.split(f"### {name}\n")[1].split("\n#")[0]
         for field, facts in properties.items():

@@ -15,6 +15,7 @@ from qemu_esd.cli import (
     complete_shells,
     device,
     doctor,
+    evacuate,
     graph,
     guest,
     host,
@@ -38,6 +39,7 @@ from qemu_esd.errors import EsdError, UsageError
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
 for command in (
     migrate.migrate,
+    evacuate.evacuate,
     status.status,
     graph.graph,
     report.report,

@@ -186,6 +186,11 @@ def one_line(ctx: typer.Context, word: str | None) -> str | None:
     return word
 
 
+def one_line_each(ctx: typer.Context, words: list[str]) -> list[str]:
+    """Several of them. Raises UsageError."""
+    return [name for word in words if (name := one_line(ctx, word)) is not None]
+
+
 def each_host(ctx: typer.Context, words: str | list[str] | None) -> str | list[str] | None:
     """Hosts, also in lists. Raises UsageError for nothing where a host is named: it is not the same as none named."""
     for word in [words] if isinstance(words, str) else words or []:
@@ -195,6 +200,7 @@ def each_host(ctx: typer.Context, words: str | list[str] | None) -> str | list[s
 
 
 Vm = Annotated[str, typer.Argument(autocompletion=vms, callback=one_line)]
+Vms = Annotated[list[str], typer.Argument(metavar="VM...", autocompletion=vms, callback=one_line_each)]
 Suid = Annotated[str, typer.Argument(autocompletion=suids)]
 # For commands that look at all hosts else, and for those about a thing that hosts know, if this controller does not.
 OnlyHosts = Annotated[

@@ -34,12 +34,11 @@ def doctor(
     from qemu_esd import api, listing
     from qemu_esd.cli.migrate import parse_ports
     from qemu_esd.model.finding import Level
-    from qemu_esd.model.request import DEFAULT_PORTS
     from qemu_esd.phases import health
 
-    chosen = DEFAULT_PORTS if ports is None else parse_ports(ports)
     findings = run(
-        api.examine(hosts or listing.known_hosts(), chosen), "looking at the hosts, and at the ways between them"
+        api.examine(hosts or listing.known_hosts(), parse_ports(ports)),
+        "looking at the hosts, and at the ways between them",
     )
     if as_json:
         render.show_json({"findings": [dataclasses.asdict(finding) for finding in findings]})

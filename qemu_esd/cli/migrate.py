@@ -113,7 +113,7 @@ def migrate(
 ) -> None:
     """Move a running guest with local disks to another host, at once."""
     from qemu_esd.cli import migrating
-    from qemu_esd.model.request import DEFAULT_PORTS, Request
+    from qemu_esd.model.request import Request
 
     check_write_policy(write_policy)
     request = Request(
@@ -126,9 +126,9 @@ def migrate(
         local_space=not no_local_space,
         read_errors=parse_read_errors(read_errors),
         overlay_folder=overlay_dir,
-        bandwidth=None if bandwidth is None else _bandwidth(bandwidth),
+        bandwidth=parse_bandwidth(bandwidth),
         downtime_ms=_milliseconds(downtime),
-        ports=DEFAULT_PORTS if ports is None else parse_ports(ports),
+        ports=parse_ports(ports),
     )
     if release:
         _check_release(request)
@@ -176,17 +176,24 @@ def parse_transport(text: str | None, plaintext: bool) -> Transport:
     return Transport.PLAINTEXT if plaintext else Transport(text or Transport.TLS)
 
 
-def parse_ports(text: str) -> range:
-    """The ports of "49800-49899". Raises UsageError."""
+def parse_ports(text: str | None) -> range:
+    """The ports of "49800-49899"; the usual ones of None. Raises UsageError."""
+    from qemu_esd.model.request import DEFAULT_PORTS
+
+    if text is None:
+        return DEFAULT_PORTS
     first, _, last = text.partition("-")
     if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) < 1 << 16):
         raise UsageError(f"{text!r} is not a range of ports", hint="write it like 49800-49899")
     return range(int(first), int(last) + 1)
 
 
-def _bandwidth(text: str) -> Bandwidth:
+def parse_bandwidth(text: str | None) -> Bandwidth:
+    """What --bandwidth says. Raises UsageError."""
     from qemu_esd.model.pace import AUTO
 
+    if text is None:
+        return None
     return AUTO if text.strip().lower() == AUTO else parse_limit(text)
 
 

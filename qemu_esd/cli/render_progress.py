@@ -33,8 +33,8 @@ class Display(Protocol):
 
     def say(self, line: str) -> None: ...
     def show(self, progress: Progress) -> None: ...
-    def clear(self) -> None:
-        """What was shown of a phase is over."""
+    def clear(self, of: str = "") -> None:
+        """What was shown of a phase is over: all whose names begin with `of`."""
         ...
 
     def close(self) -> None: ...
@@ -52,7 +52,7 @@ class NoDisplay:
 
     def say(self, line: str) -> None: ...
     def show(self, progress: Progress) -> None: ...
-    def clear(self) -> None: ...
+    def clear(self, of: str = "") -> None: ...
     def close(self) -> None: ...
 
 
@@ -68,25 +68,29 @@ def tell(display: Display, event: Event, plan: Plan) -> None:
 
 
 def line_of(event: State | Measured, plan: Plan) -> str | None:
-    """A state or a figure in words; None for those that say nothing to a user."""
-    source, target = plan.source.host, plan.target.host
+    """A state or a figure of a migration in words."""
+    return words_of(event, plan.vm, plan.source.host, plan.target.host)
+
+
+def words_of(event: State | Measured, vm: str, source: str, target: str) -> str | None:
+    """None for those that say nothing to a user."""
     match event:
         case State.PREPARING:
             return f"preparing {source} and {target}"
         case State.SETTLING:
-            return f"moving the data of {plan.vm} to {target}"
+            return f"moving the data of {vm} to {target}"
         case State.SETTLED:
-            return f"settled: {plan.vm} does not need {source} any more"
+            return f"settled: {vm} does not need {source} any more"
         case State.ROLLED_BACK:
-            return f"rolled back: {plan.vm} runs on {source} as before"
+            return f"rolled back: {vm} runs on {source} as before"
         case State.DISCARDING:
-            return f"giving up what {plan.vm} has on {target}: it starts on {source} again"
+            return f"giving up what {vm} has on {target}: it starts on {source} again"
         case Measured("prepared", ms):
             return f"prepared after {human_seconds(ms / 1000)}"
         case Measured("precopy", ms):
             return f"memory moved after {human_seconds(ms / 1000)}"
         case Measured("downtime", ms):
-            return f"switched over: {plan.vm} runs on {target}, and stood still for {human_seconds(ms / 1000)}"
+            return f"switched over: {vm} runs on {target}, and stood still for {human_seconds(ms / 1000)}"
         case Measured("handed-over", ms):
             return f"handed over after {human_seconds(ms / 1000)}: the QEMU on {source} has ended"
     return None
@@ -107,7 +111,7 @@ class LineDisplay:
         if line := self._steps.line_of(progress, time.monotonic()):
             self.say(line)
 
-    def clear(self) -> None:
+    def clear(self, of: str = "") -> None:
         pass
 
     def close(self) -> None:
@@ -185,10 +189,9 @@ class BarDisplay:
             done, total, about = progress.done, progress.total or None, about_memory(progress)
             self._bars.update(self._tasks[what], completed=done, total=total, about=about, refresh=True)
 
-    def clear(self) -> None:
-        for task in self._tasks.values():
-            self._bars.remove_task(task)
-        self._tasks.clear()
+    def clear(self, of: str = "") -> None:
+        for what in [what for what in self._tasks if what.startswith(of)]:
+            self._bars.remove_task(self._tasks.pop(what))
         with render.reader_may_leave(self._stream):
             self._bars.refresh()
 

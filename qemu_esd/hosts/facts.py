@@ -65,3 +65,9 @@ async def ports_in_use(host: Host) -> frozenset[int]:
     """TCP ports that somebody listens on."""
     done = await run(host, ("ss", "-Htln"))
     return frozenset(int(line.split()[3].rsplit(":", 1)[1]) for line in done.text.splitlines())
+
+
+async def available_memory(host: Host) -> int:
+    """Bytes that programs may have more, as the kernel reckons."""
+    done = await shell(host, r"sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo")
+    return int(done.text) << 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from qemu_esd.hosts.base import Host, run, shell
 
@@ -150,7 +151,23 @@ async def listing(host: Host, folder: str) -> tuple[str, ...]:
     return tuple(sorted(done.text.split("\0")[:-1]))
 
 
+@dataclass(frozen=True)
+class FileSystem:
+    """Where it is mounted, and its free bytes."""
+
+    mount: str
+    free: int
+
+
+async def file_system(host: Host, folder: str) -> FileSystem:
+    """The one that `folder` is on or will be on."""
+    script = (
+        'p=$1; while [ ! -e "$p" ]; do p=$(dirname -- "$p"); done; df -B1 --output=avail,target -- "$p" | tail -n 1'
+    )
+    free, mount = (await shell(host, script, folder)).text.strip().split(maxsplit=1)
+    return FileSystem(mount, int(free))
+
+
 async def free_bytes(host: Host, folder: str) -> int:
     """Free bytes on the file system that `folder` is on or will be on."""
-    script = 'p=$1; while [ ! -e "$p" ]; do p=$(dirname -- "$p"); done; df -B1 --output=avail -- "$p" | tail -n 1'
-    return int((await shell(host, script, folder)).text)
+    return (await file_system(host, folder)).free

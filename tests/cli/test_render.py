@@ -259,6 +259,20 @@ def test_progress_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "vda" in paper.getvalue()
 
 
+def test_progress_of_several_guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "140")
+    paper = _Terminal()
+    bars = render_progress.display_for(paper)
+    bars.show(Progress("web RAM", 50 * MIB, 100 * MIB))
+    bars.show(Progress("web1 vda", 50 * MIB, 100 * MIB))
+    before = len(paper.getvalue())
+    bars.clear("web ")
+    bars.close()
+    assert "web1 vda" in paper.getvalue()[before:]
+    assert "web RAM" not in paper.getvalue()[before:]
+
+
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -40,7 +40,7 @@ def test_it_is_known_where_a_sentence_names_it(words: str) -> None:
         assert error.format_message().startswith("Missing"), error
 
 
-@pytest.mark.parametrize("wrong", ["mgirate vm1 hostB", "migrate vm1", "settle vm1 vm2", "vm run v --dsk a", "lab"])
+@pytest.mark.parametrize("wrong", ["mgirate vm1 hostB", "migrate vm1", "policy", "vm run v --dsk a", "lab"])
 def test_wrong_words_are_found(wrong: str) -> None:
     with pytest.raises((typer.TyperException, SystemExit)):
         parse(tuple(wrong.split()))

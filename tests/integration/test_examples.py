@@ -44,9 +44,12 @@ def hooks_into(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def test_all(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guest, hooked = await fleet.idle(Drive("vda", 7, size=8 * MIB)), hooks_into(tmp_path / "config", monkeypatch)
 
-    told = await example("evacuate", "hostA", "hostB")
+    told = await example("evacuate", "hostA", "hostB", "0")
+    assert (told.status, "not confirmed" in told.err) == (3, True)
+    assert not hooked.exists()
+    told = await example("evacuate", "hostA", "hostB", "10")
     assert told.status == 0
-    assert "vm1 has left hostA" in told.out
+    assert "vm1 is released, on hostB" in told.out
     # The hook that fails, and nothing else.
     assert told.err.count("\n") == 1
     assert "switched.d/fails" in told.err

@@ -44,7 +44,7 @@ async def end(process: asyncio.subprocess.Process) -> Said:
 async def say(*words: str) -> Said:
     """`qemu-esd WORDS...` What it prints as JSON is held to its schema."""
     said = await end(await start(*words))
-    if said.out and words[0] in ("migrate", "status") and "--json" in words and "--dry-run" not in words:
+    if said.out and words[0] in ("evacuate", "migrate", "status") and "--json" in words and "--dry-run" not in words:
         holds(words[0], said.json)
     return said
 
