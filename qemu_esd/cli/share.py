@@ -77,6 +77,8 @@ def share(
             target = await sharing.find(crew, stack, host, domain, disk)
             if not undo:
                 await sharing.check(crew, target)
+                for remark in sharing.remarks(target):
+                    render.note(f"note: {remark}")
             if target.runs and not yes:
                 await _ask(domain, host)
             if undo:
