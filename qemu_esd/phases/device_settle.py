@@ -52,7 +52,8 @@ async def settle(crew: Crew, record: DeviceRecord, on_bytes: OnBytes, limit: int
         await _detach(face, record)
         await _flush(await crew.hosts.get(record.authority), record)
         record = whole(record)
-        await device_daemons.apply(crew, record)
+    # Also where it is whole already: one that was killed in here has told some of the hosts only.
+    await device_daemons.apply(crew, record)
     await _put_aside(crew, record)
     return record
 
@@ -159,7 +160,8 @@ async def _put_aside(crew: Crew, record: DeviceRecord) -> None:
 @step
 async def release(crew: Crew, record: DeviceRecord) -> DeviceRecord:
     """Delete what former hosts have put aside."""
-    await crew.face(record, record.authority)
+    # A `settle` that was killed has told some of the hosts only that nobody reads those images any more.
+    await device_daemons.apply(crew, record)
     await _put_aside(crew, record)
     for one in record.left:
         await files.remove(await crew.hosts.get(one.host), one.aside)

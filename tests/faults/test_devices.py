@@ -392,4 +392,5 @@ async def killed_everywhere(guest: Bare, what: str, words: tuple[str, ...]) -> i
         if kills % 5 == 0:
             await guest.is_well()
     assert said.status == 0, said
+    assert (await shown())[1] is False
     return kills
