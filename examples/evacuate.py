@@ -1,4 +1,4 @@
-"""Empty a host in a window: only if, by the forecast, all guests have left it and settled within so many minutes.
+"""Empty a host in a window: only if, by the forecast, all guests have left it and settled in less than so many minutes.
 
 python examples/evacuate.py FROM TO MINUTES
 """
@@ -15,8 +15,11 @@ async def main(source: str, target: str, minutes: float) -> int:
         """Asked when all guests have been tried out, and nothing has been touched."""
         told = plan.forecasts.values()
         seconds = sum((each.memory_seconds or 0) + (each.later_seconds or 0) for each in told)
-        print(f"{len(told)} to move, in about {seconds:.0f} s", flush=True)
-        return seconds <= minutes * 60
+        known = all(each.rate for each in told)
+        print(
+            f"{len(told)} to move, in about {seconds:.0f} s" if known else "nobody knows how long it takes", flush=True
+        )
+        return known and seconds < minutes * 60
 
     done = await api.evacuate(Evacuation(source, (target,), release=True), lambda vm, event: None, agree)
     for guest in done.guests:
