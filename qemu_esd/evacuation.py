@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from qemu_esd import trial
-from qemu_esd.errors import EsdError
 from qemu_esd.hosts import facts, files
 from qemu_esd.hosts.connect import Hosts
 from qemu_esd.hypervisors import processes, records
 from qemu_esd.journal import shelf
 from qemu_esd.journal.store import Story
 from qemu_esd.model.evacuation import Evacuation, Room
-from qemu_esd.model.plan import Plan, Problem
+from qemu_esd.model.plan import Plan
 from qemu_esd.phases import checks, device_records, places
 from qemu_esd.phases.forecast import Forecast, forecast
 from qemu_esd.phases.plan import Proposal
@@ -49,11 +48,7 @@ async def survey(hosts: Hosts, name: str) -> Survey:
         tuple(each.pid for each in running if not each.name),
         {link.vm: link.target for link in links if link.migration in serves and not link.put_aside},
         {link.vm: link.target for link in links if link.put_aside},
-        tuple(
-            device.suid
-            for device in await device_records.all_on(host)
-            if name == device.authority or (device.behind is not None and name == device.behind.host)
-        ),
+        tuple(device.suid for device in await device_records.all_on(host) if name in device.holders),
     )
 
 
@@ -92,7 +87,3 @@ def space_of(plan: Plan, *, overcommit: bool) -> int:
 
 def forecast_of(proposal: Proposal, end: trial.Ends) -> Forecast:
     return forecast(proposal.plan, end.wire, shelf.figures("downtime"))
-
-
-def problem_of(error: EsdError, host: str) -> Problem:
-    return Problem(error.host or host, error.what, error.hint or "")

@@ -13,7 +13,7 @@ from qemu_esd.hosts.connect import Hosts, open_hosts
 from qemu_esd.journal import registry
 from qemu_esd.journal.store import Story
 from qemu_esd.model.evacuation import Action, Chance, Evacuation, Room, Step, Tried, assign
-from qemu_esd.model.plan import Plan, Problem
+from qemu_esd.model.plan import Plan, Problem, problem_of
 from qemu_esd.phases.forecast import Forecast
 from qemu_esd.phases.plan import Proposal
 
@@ -94,7 +94,7 @@ async def _try(order: Evacuation, vm: str, target: str, closed: tuple[Problem, .
     except UsageError:
         raise
     except EsdError as error:
-        return _Attempt(target, (Problem(error.host or target, error.what, error.hint or ""),))
+        return _Attempt(target, (problem_of(error, target),))
     return _Attempt(target, proposal.problems, proposal.plan, proposal)
 
 

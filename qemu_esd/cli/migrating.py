@@ -16,7 +16,7 @@ from qemu_esd.cli.render_progress import Display, display_for, tell
 from qemu_esd.cli.running import run
 from qemu_esd.errors import EsdError, RefusedError, RolledBackError, UnfinishedError
 from qemu_esd.model.finding import Level
-from qemu_esd.model.plan import Plan, Problem
+from qemu_esd.model.plan import Plan, Problem, problem_of
 from qemu_esd.model.policy import Handler
 from qemu_esd.model.progress import Progress
 from qemu_esd.model.record import Measured, State
@@ -32,7 +32,7 @@ def try_out(request: Request, as_json: bool) -> None:
         trial = run(api.try_out(request), "looking at both hosts")
         problems = trial.problems
     except RefusedError as error:
-        problems = (Problem(error.host or request.target, error.what, error.hint or ""),)
+        problems = (problem_of(error, request.target),)
     if as_json:
         render.show_json(_trial_json(trial, problems))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from qemu_esd.errors import EsdError
 from qemu_esd.model.disk import Disk, Image, Link
 from qemu_esd.model.host import HostPaths
 from qemu_esd.model.pace import Bandwidth
@@ -27,6 +28,11 @@ class Problem:
     host: str
     what: str
     hint: str
+
+
+def problem_of(error: EsdError, host: str) -> Problem:
+    """What an error says as a problem: of `host`, where the error names none."""
+    return Problem(error.host or host, error.what, error.hint or "")
 
 
 @dataclass(frozen=True)

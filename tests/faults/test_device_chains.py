@@ -48,6 +48,9 @@ async def on_a_chain(fleet: Fleet) -> Bare:
 async def test_it_moves_on_before_it_is_settled(fleet: Fleet) -> None:
     """Daemons are killed on each of the three hosts. It cannot go back to a host from which it reads, and says so."""
     guest = await on_a_chain(fleet)
+    for host in "hostA", "hostB":
+        plan = await say("evacuate", host, "hostC", "--dry-run", "--json")
+        assert (plan.status, plan.json["devices"]) == (3, [SUID]), plan
     for place, machine in enumerate(fleet.machines, 8):
         for part in ("face", "gate"):
             strike(machine, SUID, part)
