@@ -258,8 +258,7 @@ async def restore(crew: Crew, suid: str, host: str | None = None) -> DeviceRecor
     if silent:
         raise silent[0]
     _check_made(record)
-    others = tuple(host for host in record.hosts if host not in record.holders)
-    for name in (*reversed(record.holders), *others):
+    for name in (*reversed(record.holders), *record.others):
         await device_units.start_missing(await crew.hosts.get(name), record, record.seat(name))
     record = await held(crew, suid, host)
     await device_daemons.apply(crew, record)

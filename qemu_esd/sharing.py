@@ -27,12 +27,6 @@ from qemu_esd.phases import device_make
 from qemu_esd.phases.device_daemons import Crew
 
 FORMATS = ("raw", "qcow2")
-# libvirt gives its QEMU leave to use the files in its XML, and no socket of ours.
-_CONFINED = {
-    "apparmor": "; its QEMU needs on each host of the device a rule that libvirt does not write,"
-    " `/run/qemu-esd/device/* rw,` in /etc/apparmor.d/local/abstractions/libvirt-qemu",
-    "selinux": "; libvirt labels no socket in /run/qemu-esd/device on any host",
-}
 
 
 @dataclass(frozen=True)
@@ -81,11 +75,8 @@ def _chosen(domain: Domain, disk: str | None) -> DomainDisk:
 
 def remarks(target: Target) -> list[str]:
     """What is said beforehand, and keeps nobody from it."""
-    confined = target.domain.configuration.confined_by
-    return [
-        f"{target.name} is confined by {model}, under which a shared disk was not tried{_CONFINED.get(model, '')}"
-        for model in confined
-    ]
+    doubts = target.domain.configuration.doubts("a shared disk", "/run/qemu-esd/device", "*")
+    return [f"{target.name}: {doubt}" for doubt in doubts]
 
 
 async def check(crew: Crew, target: Target) -> tuple[Image, ...]:

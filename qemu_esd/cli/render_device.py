@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from qemu_esd.cli.render import plain_table, printable, whole_line
 from qemu_esd.model import device
 from qemu_esd.model.device import FACE, GATE, DeviceRecord
+from qemu_esd.model.vm import LET_RUN, Kind
 from qemu_esd.phases.device_look import View
 from qemu_esd.units import human_bytes
 
@@ -60,7 +61,7 @@ def _for_room(view: View) -> Iterator[str]:
     for place in view.places:
         for guest in place.waiting:
             no_room = f"no space is left for {view.record.suid} on {view.record.authority}"
-            told = f"virsh resume {shlex.quote(guest.name)}" if guest.is_domain else f"qemu-esd vm cont {guest.name}"
+            told = f"{LET_RUN[Kind.DOMAIN if guest.is_domain else Kind.BARE]} {shlex.quote(guest.name)}"
             yield f"{printable(guest.name)} stands still on {place.host}: {no_room}; make room there, then: {told}"
 
 

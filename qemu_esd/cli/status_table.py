@@ -12,7 +12,7 @@ from rich.text import Text
 from qemu_esd.cli.render import printable, whole_line
 from qemu_esd.cli.render_status import BAD_STATES, STATES
 from qemu_esd.model.record import State
-from qemu_esd.model.vm import Kind
+from qemu_esd.model.vm import LET_RUN, Kind
 from qemu_esd.units import human_bytes, short_bytes, short_seconds
 from qemu_esd.view import GuestView
 
@@ -92,7 +92,7 @@ def next_word(guest: GuestView) -> str:
     if "nospace" in guest.io_errors.values():
         return "room"
     if guest.run_state in ("paused", "io-error") and guest.link != "down":
-        return "virsh resume" if guest.kind is Kind.DOMAIN else "cont"
+        return LET_RUN[Kind.DOMAIN] if guest.kind is Kind.DOMAIN else "cont"
     if guest.link == "down" or (journal is not None and journal.at_work):
         return "wait"
     if guest.upstream:

@@ -8,25 +8,25 @@ from dataclasses import dataclass
 from qemu_esd.hosts.base import Host, run, shell
 
 # A kill of ours looks like the end of the content, so the size says whether all of it came.
-_WRITE = r"""
+_TAKE_NEW = r"""
 set -e
 umask 077
 mkdir -p -- "$(dirname -- "$1")"
-cat >"$1.new"
-if [ "$(wc -c <"$1.new")" -ne "$2" ]; then rm -f -- "$1.new"; echo "$1: cut off" >&2; exit 1; fi
-sync -- "$1.new"
-mv -f -- "$1.new" "$1"
-"""
-
-# Of two that come at once one gives its file the name. The folder may vanish under us only while it is empty.
-_WRITE_FIRST = r"""
-set -e
-umask 077
-mkdir -p -- "$(dirname -- "$1")"
-new=$1.$$.new
 cat >"$new"
 if [ "$(wc -c <"$new")" -ne "$2" ]; then rm -f -- "$new"; echo "$1: cut off" >&2; exit 1; fi
 sync -- "$new"
+"""
+
+_WRITE = f"""
+new=$1.new
+{_TAKE_NEW}
+mv -f -- "$new" "$1"
+"""
+
+# Of two that come at once one gives its file the name. The folder may vanish under us only while it is empty.
+_WRITE_FIRST = f"""
+new=$1.$$.new
+{_TAKE_NEW}
 if ln -- "$new" "$1" 2>/dev/null; then echo first; fi
 rm -f -- "$new"
 [ -e "$1" ]

@@ -117,6 +117,11 @@ class DeviceRecord:
         """The hosts that have its data: the authority, and then each from which the one before it reads."""
         return (self.authority, *(kept.host for kept in self.kept))
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The hosts that have none of it, and only forward."""
+        return tuple(host for host in self.hosts if host not in self.holders)
+
     def kept_on(self, host: str) -> Behind | None:
         return next((kept for kept in self.kept if kept.host == host), None)
 

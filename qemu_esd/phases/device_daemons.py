@@ -62,8 +62,7 @@ async def apply(crew: Crew, record: DeviceRecord) -> None:
 
     A kill in the middle: the hosts say different things, the newest counts, and the same again ends it.
     """
-    others = tuple(host for host in record.hosts if host not in record.holders)
-    for host in (*record.holders, *others):
+    for host in (*record.holders, *record.others):
         await apply_on(crew, record, record.seat(host))
 
 

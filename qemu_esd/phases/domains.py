@@ -21,12 +21,6 @@ from qemu_esd.phases.context import Monitors
 
 # Where libvirt may label images, and where its users look for them.
 FOLDER = "/var/lib/libvirt/images"
-# What is certain all the same: libvirt gives its QEMU leave to use the files in its XML, and no socket of ours.
-_CONFINED = {
-    "apparmor": "; its QEMU needs on both hosts a rule that libvirt does not write, `/run/qemu-esd/guest/*/* rw,` in"
-    " /etc/apparmor.d/local/abstractions/libvirt-qemu",
-    "selinux": "; libvirt labels the overlay, but no socket in /run/qemu-esd/guest on either host",
-}
 # The certificates for libvirt's own TLS of a guest's memory lie where qemu.conf says, or where it looks by itself.
 _CERTIFICATES = r"""
 told() { sed -n "s/^ *$1 *= *\"\(.*\)\".*/\1/p" /etc/libvirt/qemu.conf 2>/dev/null; }
@@ -95,8 +89,7 @@ def carried(view: DomainView) -> Carried:
 def _remarks(view: DomainView) -> Iterator[str]:
     if not view.domain.persistent:
         yield "it is transient: when it ends, nothing of it is left in libvirt, on either host"
-    for model in view.domain.configuration.confined_by:
-        yield f"it is confined by {model}, under which moving a domain was not tried{_CONFINED.get(model, '')}"
+    yield from view.domain.configuration.doubts("moving a domain", "/run/qemu-esd/guest", "*/*")
 
 
 def problems(view: DomainView, guest: Guest, request: Request) -> Iterator[Problem]:

@@ -25,6 +25,13 @@ class Layer:
         return f"libvirt-{self.index}-format", f"libvirt-{self.index}-storage"
 
 
+_LEAVE = {
+    "apparmor": "; its QEMU needs on each host a rule that libvirt does not write, `{folder}/{sockets} rw,` in"
+    " /etc/apparmor.d/local/abstractions/libvirt-qemu",
+    "selinux": "; libvirt labels images, but no socket in {folder} on any host",
+}
+
+
 @dataclass(frozen=True)
 class DomainDisk:
     """A disk, CD-ROM or floppy. `target` is what libvirt's tools call it (vda), `device` disk, cdrom, floppy or lun.
@@ -76,6 +83,15 @@ class Configuration:
     own_owner: bool = False
     files: tuple[str, ...] = ()
     confined_by: tuple[str, ...] = ()
+
+    def doubts(self, act: str, folder: str, sockets: str) -> Iterator[str]:
+        """What to say of a confined domain before an `act` for which its QEMU needs `sockets` (a pattern) in `folder`.
+
+        libvirt lets it use the files in its XML, and no socket of ours.
+        """
+        for model in self.confined_by:
+            leave = _LEAVE.get(model, "").format(folder=folder, sockets=sockets)
+            yield f"it is confined by {model}, under which {act} was not tried{leave}"
 
 
 @dataclass(frozen=True)
